@@ -45,13 +45,14 @@ create table planner.runs (
   sealed      boolean not null default false,
   plan_error  jsonb,
   trace       jsonb not null default '{}',
-  -- Facts that this row still owes to the stream: run.opened, run.planned / run.plan_failed.
-  owes_opened  boolean not null default true,
-  owes_planned boolean not null default false
+  -- The last time a chunk of this run settled; a run without progress is looked at by the reconciler.
+  progress_at timestamptz not null default now(),
+  -- Facts that this row still owes to the stream: [{kind, data}], written in the transaction that made them true.
+  owed        jsonb not null default '[]'
 );
 create index runs_unfinished on planner.runs (state, opened_at) where state <> 'closed';
 create index runs_by_job on planner.runs (job, opened_at);
-create index runs_owing on planner.runs (run_id) where owes_opened or owes_planned;
+create index runs_owing on planner.runs (run_id) where owed <> '[]'::jsonb;
 
 -- Generation 0 holds the payload; a redrive adds a row per touched chunk that points at the same items.
 create table planner.chunks (

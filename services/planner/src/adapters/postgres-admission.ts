@@ -1,0 +1,80 @@
+import { formatInstant, type Instant, type JobManifest, runIdOf } from '@millrace/core';
+import type { Queryable } from '@millrace/postgres';
+import { decideTicks } from '../domain/decide-ticks.ts';
+import type { NewRun } from '../plan-store.ts';
+
+/**
+ * Decides all ticks of a job up to `until`, under the lock of the job's row. A tick message is only a prompt to look:
+ * the scan of a planner that never heard of it comes to the same records.
+ */
+export async function admitTicks(tx: Queryable, manifest: JobManifest, until: Instant): Promise<readonly string[]> {
+  const { schedule } = manifest;
+  if (!schedule) return [];
+  const { rows } = await tx.query<{ last: number; now: number }>(
+    `select (extract(epoch from last_nominal) * 1000)::float8 as last, (extract(epoch from clock_timestamp()) * 1000)::float8 as now
+     from planner.jobs where job = $1 for update`, [manifest.name]);
+  const job = rows[0];
+  if (!job) return [];
+  const decision = decideTicks(schedule, Math.round(job.last), Math.min(until, Math.floor(job.now)), Math.floor(job.now));
+  if (decision.lastNominal <= Math.round(job.last)) return [];
+
+  const opened: string[] = [];
+  if (decision.missed) await recordTick(tx, manifest.name, decision.missed.nominal, 'missed', decision.missed.through, decision.missed.ticks);
+  const newest = decision.run.at(-1);
+  for (const nominal of decision.run) {
+    const busy = schedule.overlap !== 'allow' && (await hasUnfinishedRun(tx, manifest.name));
+    // Ticks that catch-up "all" brings back queue up; the overlap policy speaks of the newest one.
+    const waits = busy && (schedule.overlap === 'bufferOne' || nominal !== newest);
+    if (busy && !waits) {
+      await recordTick(tx, manifest.name, nominal, 'skipped');
+      continue;
+    }
+    if (waits && schedule.overlap === 'bufferOne') await dropWaiting(tx, manifest.name);
+    const runId = runIdOf(manifest.name, formatInstant(nominal));
+    const run: NewRun = { runId, tick: formatInstant(nominal), nominal, cause: 'tick', manifest, params: {}, limit: undefined };
+    if (await insertRun(tx, run, waits ? 'waiting' : 'opened')) opened.push(runId);
+    await recordTick(tx, manifest.name, nominal, 'ran');
+  }
+  await tx.query(`update planner.jobs set last_nominal = to_timestamp($2::float8 / 1000) where job = $1`, [manifest.name, decision.lastNominal]);
+  return opened;
+}
+
+export async function insertRun(db: Queryable, run: NewRun, state: 'opened' | 'waiting'): Promise<boolean> {
+  const { rowCount } = await db.query(
+    `insert into planner.runs (run_id, job, tick, nominal, cause, params, item_limit, manifest, state, opened_at)
+     values ($1, $2, $3, to_timestamp($4::float8 / 1000), $5, $6, $7, $8, $9, now()) on conflict (run_id) do nothing`,
+    [run.runId, run.manifest.name, run.tick, run.nominal, run.cause, JSON.stringify(run.params), run.limit ?? null, JSON.stringify(run.manifest), state],
+  );
+  return rowCount === 1;
+}
+
+/** Opens the oldest waiting run of a job once nothing of it runs any more. */
+export async function promoteWaiting(tx: Queryable, job: string): Promise<void> {
+  await tx.query(`select 1 from planner.jobs where job = $1 for update`, [job]);
+  await tx.query(
+    `update planner.runs set state = 'opened', opened_at = now()
+     where run_id = (select run_id from planner.runs where job = $1 and state = 'waiting' order by nominal limit 1)
+       and not exists (select 1 from planner.runs where job = $1 and state in ('opened', 'planning', 'running'))`,
+    [job],
+  );
+}
+
+async function hasUnfinishedRun(tx: Queryable, job: string): Promise<boolean> {
+  const { rows } = await tx.query(`select 1 from planner.runs where job = $1 and state <> 'closed' limit 1`, [job]);
+  return rows.length > 0;
+}
+
+/** bufferOne keeps the latest: an older waiting tick becomes a skipped one. */
+async function dropWaiting(tx: Queryable, job: string): Promise<void> {
+  await tx.query(
+    `with dropped as (delete from planner.runs where job = $1 and state = 'waiting' returning nominal)
+     update planner.ticks set result = 'skipped' where job = $1 and nominal in (select nominal from dropped)`, [job]);
+}
+
+async function recordTick(tx: Queryable, job: string, nominal: Instant, result: 'ran' | 'skipped' | 'missed', through = nominal, ticks = 1): Promise<void> {
+  await tx.query(
+    `insert into planner.ticks (job, nominal, through, ticks, result)
+     values ($1, to_timestamp($2::float8 / 1000), to_timestamp($3::float8 / 1000), $4, $5) on conflict (job, nominal) do nothing`,
+    [job, nominal, through, ticks, result],
+  );
+}

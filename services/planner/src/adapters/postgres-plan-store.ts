@@ -1,0 +1,229 @@
+import type { ChunkSettled, Instant, JobManifest, Milliseconds, RunClosed } from '@millrace/core';
+import type { Database } from '@millrace/postgres';
+import type { BuiltChunk } from '../domain/chunk-builder.ts';
+import type {
+  ChunkId, DueChunk, NewRun, OwedFact, PlanningRun, PlanProgress, PlanStore, RedriveRequest,
+} from '../plan-store.ts';
+import { admitTicks, insertRun, promoteWaiting } from './postgres-admission.ts';
+import { redriveRun } from './postgres-redrive.ts';
+
+const ms = (column: string) => `(extract(epoch from ${column}) * 1000)::float8`;
+
+/** PlanStore on PostgreSQL and PGlite. SKIP LOCKED and the plan epoch let any number of planners share it. */
+export class PostgresPlanStore implements PlanStore {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  async now(): Promise<Instant> {
+    const { rows } = await this.#db.query<{ now: number }>(`select ${ms('clock_timestamp()')} as now`);
+    return Math.floor(rows[0]?.now ?? 0);
+  }
+
+  async registerJob(manifest: JobManifest, startAfter: Instant): Promise<void> {
+    await this.#db.query(
+      `insert into planner.jobs (job, revision, manifest, last_nominal) values ($1, $2, $3, to_timestamp($4::float8 / 1000))
+       on conflict (job) do update set revision = excluded.revision, manifest = excluded.manifest where jobs.revision <> excluded.revision`,
+      [manifest.name, manifest.revision, JSON.stringify(manifest), startAfter],
+    );
+  }
+
+  admitTicks(manifest: JobManifest, until: Instant): Promise<readonly string[]> {
+    return this.#db.transaction((tx) => admitTicks(tx, manifest, until));
+  }
+
+  admitRun(run: NewRun): Promise<boolean> {
+    return insertRun(this.#db, run, 'opened');
+  }
+
+  async verdictsAt(tick: string, jobs: readonly string[]): Promise<ReadonlyMap<string, string | null>> {
+    const { rows } = await this.#db.query<{ job: string; verdict: string | null }>(
+      `select job, case when state = 'closed' then verdict end as verdict from planner.runs where tick = $1 and job = any($2::text[])`, [tick, jobs]);
+    return new Map(rows.map((row) => [row.job, row.verdict]));
+  }
+
+  async claimRun(jobs: readonly string[], lease: Milliseconds): Promise<PlanningRun | undefined> {
+    const { rows } = await this.#db.query<RunRow>(
+      `update planner.runs r set state = 'planning', plan_epoch = plan_epoch + 1, lease_until = now() + $2 * interval '1 millisecond'
+       where run_id = (
+         select run_id from planner.runs
+         where job = any($1::text[]) and (state = 'opened' and (lease_until is null or lease_until < now()) or state = 'planning' and lease_until < now())
+         order by opened_at limit 1 for update skip locked)
+       returning run_id, job, tick, ${ms('nominal')} as nominal, cause, params, item_limit, manifest, ${ms('opened_at')} as opened_at,
+         plan_epoch, cursor, next_seq, items, duplicates`,
+      [jobs, lease],
+    );
+    const row = rows[0];
+    return row && {
+      runId: row.run_id, job: row.job, tick: row.tick, nominal: row.nominal === null ? null : Math.round(row.nominal), cause: row.cause, params: row.params,
+      limit: row.item_limit === null ? undefined : Number(row.item_limit), manifest: row.manifest, openedAt: Math.floor(row.opened_at),
+      epoch: row.plan_epoch, cursor: row.cursor ?? undefined, nextSeq: row.next_seq, items: Number(row.items), duplicates: Number(row.duplicates),
+    };
+  }
+
+  async appendChunks(run: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, emittedBelow: number): Promise<boolean> {
+    const values: unknown[] = [
+      run.runId, run.epoch, progress.cursor === undefined ? null : JSON.stringify(progress.cursor), progress.items, progress.duplicates, run.job, chunks.length,
+    ];
+    const rows = chunks.map((chunk) => {
+      values.push(chunk.seq, chunk.size, chunk.payload, chunk.seq < emittedBelow);
+      const at = values.length;
+      return `($${at - 3}::integer, $${at - 2}::integer, $${at - 1}::text, $${at}::boolean)`;
+    });
+    const { rowCount } = await this.#db.query(
+      `with mine as (
+         update planner.runs set cursor = $3::jsonb, items = $4, duplicates = $5, next_seq = next_seq + $7::integer, lease_until = now() + interval '30 seconds'
+         where run_id = $1 and plan_epoch = $2 and state = 'planning' and next_seq = ${chunks[0] ? chunks[0].seq : 'next_seq'} returning run_id)
+       insert into planner.chunks (run_id, generation, seq, job, size, payload, state, emitted_at, emits)
+       select mine.run_id, 0, c.seq, $6, c.size, c.payload, case when c.emitted then 'emitted' else 'ready' end,
+         case when c.emitted then now() end, c.emitted::integer
+       from mine, (values ${rows.join(', ')}) as c (seq, size, payload, emitted)`,
+      values,
+    );
+    return rowCount === chunks.length;
+  }
+
+  async seal(run: PlanningRun, owed: OwedFact, failure?: { code: string; message: string }): Promise<boolean> {
+    const { rowCount } = await this.#db.query(
+      `update planner.runs set state = 'running', sealed = $3, lease_until = null, plan_error = $4::jsonb, duplicates = $6, owed = owed || $5::jsonb
+       where run_id = $1 and plan_epoch = $2 and state = 'planning'`,
+      [run.runId, run.epoch, failure === undefined, failure ? JSON.stringify(failure) : null, JSON.stringify([owed]), owed.data['duplicates']],
+    );
+    return rowCount === 1;
+  }
+
+  async postponePlanning(run: PlanningRun, pause: Milliseconds): Promise<void> {
+    await this.#db.query(`update planner.runs set lease_until = now() + $3 * interval '1 millisecond' where run_id = $1 and plan_epoch = $2`, [run.runId, run.epoch, pause]);
+  }
+
+  async expireLeases(): Promise<void> {
+    await this.#db.query(`update planner.runs set lease_until = now() - interval '1 second' where state = 'planning'`);
+  }
+
+  async storedKeys(runId: string, fromSeq: number, chunks: number): Promise<readonly { seq: number; keys: readonly string[] }[]> {
+    const { rows } = await this.#db.query<{ seq: number; payload: string }>(
+      `select seq, payload from planner.chunks where run_id = $1 and generation = 0 and seq >= $2 order by seq limit $3`, [runId, fromSeq, chunks]);
+    return rows.map((row) => ({ seq: row.seq, keys: (JSON.parse(row.payload) as [string, unknown][]).map(([key]) => key) }));
+  }
+
+  async claimChunks(jobs: readonly string[], window: number, limit: number): Promise<readonly DueChunk[]> {
+    const { rows } = await this.#db.query<ChunkRow>(
+      `with due as (
+         select c.run_id, c.generation, c.seq
+         from planner.runs r
+         cross join lateral (select count(*) as emitted from planner.chunks e where e.run_id = r.run_id and e.state = 'emitted') w
+         cross join lateral (
+           select d.run_id, d.generation, d.seq from planner.chunks d
+           where d.run_id = r.run_id and d.state = 'ready' and d.due_at <= now()
+           order by d.generation, d.seq limit least($3::bigint, greatest($2::bigint - w.emitted, 0)) for update skip locked) c
+         where r.state in ('planning', 'running') and r.job = any($1::text[])
+         limit $3)
+       update planner.chunks c set state = 'emitted', emitted_at = now(), emits = emits + 1
+       from due, planner.runs r
+       where c.run_id = due.run_id and c.generation = due.generation and c.seq = due.seq and r.run_id = due.run_id
+       returning c.run_id, c.generation, c.seq, c.job, c.size, c.attempt, c.outcomes, r.tick, ${ms('r.nominal')} as nominal, r.params, ${ms('r.opened_at')} as opened_at,
+         coalesce(c.payload, (select o.payload from planner.chunks o where o.run_id = c.run_id and o.generation = 0 and o.seq = c.seq)) as payload`,
+      [jobs, window, limit],
+    );
+    return rows.map((row) => ({
+      runId: row.run_id, generation: row.generation, seq: row.seq, job: row.job, tick: row.tick, params: row.params, size: row.size, attempt: row.attempt,
+      nominal: row.nominal === null ? null : Math.round(row.nominal), openedAt: Math.floor(row.opened_at), outcomes: row.outcomes, payload: row.payload,
+    }));
+  }
+
+  async releaseChunks(chunks: readonly ChunkId[]): Promise<void> {
+    await this.#db.query(
+      `update planner.chunks c set state = 'ready', emits = greatest(emits - 1, 0)
+       from unnest($1::text[], $2::integer[], $3::integer[]) as u (run_id, generation, seq)
+       where c.run_id = u.run_id and c.generation = u.generation and c.seq = u.seq and c.state = 'emitted'`,
+      [chunks.map((c) => c.runId), chunks.map((c) => c.generation), chunks.map((c) => c.seq)],
+    );
+  }
+
+  async nextDue(jobs: readonly string[]): Promise<Milliseconds | undefined> {
+    const { rows } = await this.#db.query<{ wait: number | null }>(
+      `select ${ms('min(due_at) - now()')} as wait from planner.chunks where job = any($1::text[]) and state = 'ready' and due_at > now()`, [jobs]);
+    return rows[0]?.wait ?? undefined;
+  }
+
+  async settleChunks(settled: readonly (ChunkSettled & { retryIn: Milliseconds | undefined })[]): Promise<void> {
+    if (settled.length === 0) return;
+    await this.#db.query(
+      `with facts as (
+         select * from unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::text[], $7::float8[])
+           as u (run_id, generation, seq, attempt, outcomes, failures, retry_in)),
+       moved as (
+         update planner.chunks c set
+           state = case when f.retry_in is null then 'settled' else 'ready' end,
+           attempt = f.attempt + (f.retry_in is not null)::integer,
+           due_at = now() + coalesce(f.retry_in, 0) * interval '1 millisecond',
+           outcomes = f.outcomes, failures = f.failures::jsonb
+         from (select distinct on (run_id, generation, seq) * from facts order by run_id, generation, seq, attempt desc) f
+         where c.run_id = f.run_id and c.generation = f.generation and c.seq = f.seq and c.state <> 'settled' and f.attempt >= c.attempt
+         returning c.run_id)
+       update planner.runs set progress_at = now() where run_id in (select run_id from moved)`,
+      [
+        settled.map((s) => s.runId), settled.map((s) => s.generation), settled.map((s) => s.seq), settled.map((s) => s.attempt), settled.map((s) => s.outcomes),
+        settled.map((s) => (s.failures.length === 0 ? null : JSON.stringify(Object.fromEntries(s.failures.map((f) => [f.position, f.fingerprint]))))),
+        settled.map((s) => s.retryIn ?? null),
+      ],
+    );
+  }
+
+  async closeRun(closed: RunClosed): Promise<void> {
+    await this.#db.transaction(async (tx) => {
+      await tx.query(
+        `update planner.runs set state = 'closed', verdict = $3, closed_at = to_timestamp($4::float8 / 1000) where run_id = $1 and generation = $2`,
+        [closed.runId, closed.generation, closed.verdict, closed.closedAt],
+      );
+      await promoteWaiting(tx, closed.job);
+    });
+  }
+
+  redrive(request: RedriveRequest) {
+    return this.#db.transaction((tx) => redriveRun(tx, request));
+  }
+
+  async resetEmitted(job: string): Promise<number> {
+    const { rowCount } = await this.#db.query(
+      `update planner.chunks set state = 'ready', due_at = now(), emits = 0 where job = $1 and state = 'emitted'`, [job]);
+    return rowCount;
+  }
+
+  async resetStalled(job: string, idle: Milliseconds, limit: number): Promise<{ reset: number; stalled: number }> {
+    const { rows } = await this.#db.query<{ reset: string; stalled: string }>(
+      `with idle as (
+         select c.run_id, c.generation, c.seq, c.emits from planner.chunks c join planner.runs r using (run_id)
+         where c.job = $1 and c.state = 'emitted' and r.state <> 'closed'
+           and greatest(c.emitted_at, r.progress_at) < now() - $2 * interval '1 millisecond'),
+       reset as (
+         update planner.chunks c set state = 'ready', due_at = now() from idle
+         where c.run_id = idle.run_id and c.generation = idle.generation and c.seq = idle.seq and c.emits <= $3 returning 1)
+       select (select count(*) from reset) as reset, (select count(*) from idle where emits > $3) as stalled`,
+      [job, idle, limit],
+    );
+    return { reset: Number(rows[0]?.reset ?? 0), stalled: Number(rows[0]?.stalled ?? 0) };
+  }
+
+  async owedFacts(limit: number): Promise<readonly { runId: string; facts: readonly OwedFact[] }[]> {
+    const { rows } = await this.#db.query<{ run_id: string; owed: OwedFact[] }>(
+      `select run_id, owed from planner.runs where owed <> '[]'::jsonb limit $1`, [limit]);
+    return rows.map((row) => ({ runId: row.run_id, facts: row.owed }));
+  }
+
+  async clearOwed(runId: string): Promise<void> {
+    await this.#db.query(`update planner.runs set owed = '[]' where run_id = $1`, [runId]);
+  }
+}
+
+interface RunRow {
+  run_id: string; job: string; tick: string; nominal: number | null; cause: 'tick' | 'trigger' | 'after'; params: Record<string, unknown>;
+  item_limit: string | null; manifest: JobManifest; opened_at: number; plan_epoch: number; cursor: unknown; next_seq: number; items: string; duplicates: string;
+}
+
+interface ChunkRow {
+  run_id: string; generation: number; seq: number; job: string; tick: string; nominal: number | null; params: Record<string, unknown>; opened_at: number;
+  size: number; attempt: number; outcomes: string | null; payload: string;
+}

@@ -1,0 +1,83 @@
+import { chunkQueue, codeOf, messageOf, type Time } from '@millrace/core';
+import type { WorkBroker } from '@millrace/messaging';
+import type { Logger } from '@millrace/runtime';
+import { encodeChunk } from './chunk-message.ts';
+import type { DueChunk, PlanStore } from './plan-store.ts';
+
+/** Chunks claimed at once: bounds the memory that payloads take. */
+const CLAIM = 64;
+/** Longest pause between looks at the table; new work and due retries wake it sooner. */
+const IDLE = 1_000;
+
+/**
+ * Keeps the window of every run filled from the planner's table and sends retries when they are due.
+ * The table is the queue: whatever the broker loses is still here.
+ */
+export class Dispatcher {
+  readonly #store: PlanStore;
+  readonly #work: WorkBroker;
+  readonly #time: Time;
+  readonly #log: Logger;
+  readonly #jobs: readonly string[];
+  readonly #window: number;
+  #wake: AbortController | undefined;
+  #awake = false;
+
+  constructor(store: PlanStore, work: WorkBroker, time: Time, log: Logger, jobs: readonly string[], window: number) {
+    this.#store = store;
+    this.#work = work;
+    this.#time = time;
+    this.#log = log;
+    this.#jobs = jobs;
+    this.#window = window;
+  }
+
+  /** There may be something to send. */
+  wake = (): void => {
+    this.#awake = true;
+    this.#wake?.abort();
+  };
+
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      this.#awake = false;
+      try {
+        const chunks = await this.#store.claimChunks(this.#jobs, this.#window, CLAIM);
+        if (chunks.length > 0) {
+          await this.#send(chunks, signal);
+          continue;
+        }
+        const due = await this.#store.nextDue(this.#jobs);
+        if (!this.#awake) await this.#pause(Math.min(IDLE, Math.max(due ?? IDLE, 5)), signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#log.warn({ err: messageOf(error) }, 'dispatch failed; trying again');
+        await this.#time.sleep(500, signal);
+      }
+    }
+  }
+
+  async #send(chunks: readonly DueChunk[], signal: AbortSignal): Promise<void> {
+    try {
+      await this.#work.publish(chunks.map((chunk) => encodeChunk(chunk, this.#time.now())), { signal });
+    } catch (error) {
+      await this.#store.releaseChunks(chunks);
+      // A message with nowhere to go: its queue is gone, and with it what it held.
+      if (codeOf(error) === 'MR3013') for (const job of new Set(chunks.map((chunk) => chunk.job))) await ensureQueue(job, this.#store, this.#work, this.#log);
+      throw error;
+    }
+  }
+
+  async #pause(duration: number, signal: AbortSignal): Promise<void> {
+    this.#wake = new AbortController();
+    await this.#time.sleep(duration, AbortSignal.any([signal, this.#wake.signal]));
+    this.#wake = undefined;
+  }
+}
+
+/** Declares the queue of a job; when it was missing, everything that had been sent to it is due again. */
+export async function ensureQueue(job: string, store: PlanStore, work: WorkBroker, log: Logger): Promise<void> {
+  if ((await work.ensure(chunkQueue(job))) === 'existed') return;
+  const chunks = await store.resetEmitted(job);
+  if (chunks > 0) log.warn({ job, chunks }, 'the work queue was lost; its chunks are sent again');
+}

@@ -1,0 +1,71 @@
+import { MillraceError, whyNotJson } from '@millrace/core';
+
+/** Items per chunk, and bytes: a message stays inside one AMQP frame of 128 KiB. */
+export const CHUNK_ITEMS = 500;
+export const CHUNK_BYTES = 96 * 1024;
+export const ITEM_BYTES = 256 * 1024;
+
+export interface BuiltChunk {
+  readonly seq: number;
+  readonly size: number;
+  /** JSON array of [key, data]. */
+  readonly payload: string;
+  readonly keys: readonly string[];
+}
+
+/** The text of a key that a source may give: a non-empty string or a finite number. */
+export function keyText(key: unknown, job: string, index: number): string {
+  const text = typeof key === 'number' && Number.isFinite(key) ? String(key) : key;
+  if (typeof text === 'string' && text !== '' && text.length <= 1_024) return text;
+  throw new MillraceError('MR1005', `item ${index} of job "${job}" has the key ${typeof key === 'string' ? `of ${key.length} characters` : String(key)}`);
+}
+
+/** Cuts a stream of items into chunks. Each item is turned into JSON here, once. */
+export class ChunkBuilder {
+  readonly #job: string;
+  #seq: number;
+  #keys: string[] = [];
+  #texts: string[] = [];
+  #bytes = 0;
+
+  constructor(job: string, firstSeq: number) {
+    this.#job = job;
+    this.#seq = firstSeq;
+  }
+
+  /** The number of the chunk that the next item goes into. */
+  get seq(): number {
+    return this.#seq;
+  }
+
+  get size(): number {
+    return this.#keys.length;
+  }
+
+  get openKeys(): readonly string[] {
+    return this.#keys;
+  }
+
+  /** Adds an item; returns the chunk when that filled it. */
+  add(key: string, data: unknown): BuiltChunk | undefined {
+    const why = whyNotJson(data);
+    if (why) throw new MillraceError('MR1006', `item "${key}" of job "${this.#job}": ${why}`);
+    const text = `[${JSON.stringify(key)},${JSON.stringify(data)}]`;
+    const bytes = text.length > ITEM_BYTES / 4 ? Buffer.byteLength(text) : text.length;
+    if (bytes > ITEM_BYTES) throw new MillraceError('MR1007', `item "${key}" of job "${this.#job}" is ${Math.ceil(bytes / 1024)} KiB`);
+    this.#keys.push(key);
+    this.#texts.push(text);
+    this.#bytes += bytes;
+    return this.#keys.length >= CHUNK_ITEMS || this.#bytes >= CHUNK_BYTES ? this.cut() : undefined;
+  }
+
+  /** The chunk so far, or undefined when it is empty. */
+  cut(): BuiltChunk | undefined {
+    if (this.#keys.length === 0) return undefined;
+    const chunk = { seq: this.#seq++, size: this.#keys.length, payload: `[${this.#texts.join(',')}]`, keys: this.#keys };
+    this.#keys = [];
+    this.#texts = [];
+    this.#bytes = 0;
+    return chunk;
+  }
+}

@@ -1,0 +1,2 @@
+export { type PlannerConfig, plannerDefaults } from './config.ts';
+export { wirePlanner } from './wiring.ts';

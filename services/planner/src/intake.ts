@@ -1,0 +1,112 @@
+import {
+  ChunkSettled, done, manualTick, messageOf, park, type Milliseconds, Redrive, retry, RunClosed, runIdOf, Tick, type Time, Trigger, type Verdict,
+} from '@millrace/core';
+import type { Delivery } from '@millrace/messaging';
+import type { Logger } from '@millrace/runtime';
+import type { Job } from 'millrace';
+import { dependenciesMet } from './domain/dependencies-met.ts';
+import { retryDelay } from './domain/retry-delay.ts';
+import type { PlanStore } from './plan-store.ts';
+
+/** A tick may be this early by the database's clock: the fastest of many clocks must not start runs ahead of time. */
+const EARLY: Milliseconds = 250;
+
+/** Turns messages into rows. Every handler is idempotent: a message that comes again finds its row. */
+export class Intake {
+  readonly #store: PlanStore;
+  readonly #jobs: ReadonlyMap<string, Job>;
+  readonly #time: Time;
+  readonly #random: () => number;
+  readonly #log: Logger;
+  readonly #changed: () => void;
+
+  /** `changed` is called whenever a row has been written that planning, dispatch or owed facts may wait for. */
+  constructor(store: PlanStore, jobs: ReadonlyMap<string, Job>, time: Time, random: () => number, log: Logger, changed: () => void) {
+    this.#store = store;
+    this.#jobs = jobs;
+    this.#time = time;
+    this.#random = random;
+    this.#log = log;
+    this.#changed = changed;
+  }
+
+  tick = async (delivery: Delivery): Promise<Verdict> => {
+    const read = Tick.read(delivery);
+    if (!read.ok) return park(read.reason);
+    const { job: name, nominal, revision } = read.message.data;
+    const job = this.#jobs.get(name);
+    // A tick of a job or schedule that this planner does not hold; the scan of the one that does decides.
+    if (!job || job.manifest.revision !== revision) return done;
+    const early = nominal - (await this.#store.now());
+    if (early > EARLY) return retry(early, 'the tick is not due yet by the clock of the database');
+    const opened = await this.#store.admitTicks(job.manifest, nominal);
+    if (opened.length > 0) this.#changed();
+    return done;
+  };
+
+  trigger = async (delivery: Delivery): Promise<Verdict> => {
+    const read = Trigger.read(delivery);
+    if (!read.ok) return park(read.reason);
+    const { data } = read.message;
+    const job = this.#jobs.get(data.job);
+    if (!job) return park(`MR2004 no planner has loaded the job "${data.job}"`);
+    let params: Record<string, unknown>;
+    try {
+      params = job.parseParams(data.params ?? {});
+    } catch (error) {
+      return park(messageOf(error));
+    }
+    const tick = manualTick(data.key);
+    await this.#store.admitRun({
+      runId: runIdOf(data.job, tick), tick, nominal: data.at ?? null, cause: 'trigger', manifest: job.manifest, params, limit: data.limit,
+    });
+    this.#changed();
+    return done;
+  };
+
+  redrive = async (delivery: Delivery): Promise<Verdict> => {
+    const read = Redrive.read(delivery);
+    if (!read.ok) return park(read.reason);
+    const { runId, generation, group, keys } = read.message.data;
+    const result = await this.#store.redrive({ runId, generation, group, keys });
+    if (result === 'unknown') return park(`MR2005 ${runId}`);
+    if (result === 'open') return retry(1_000, `MR2006 ${runId}`);
+    if (result === 'empty') return park(`MR2007 ${runId}`);
+    this.#changed();
+    return done;
+  };
+
+  settled = async (deliveries: readonly Delivery[]): Promise<readonly Verdict[]> => {
+    const reads = deliveries.map((delivery) => ChunkSettled.read(delivery));
+    await this.#store.settleChunks(reads.flatMap((read) => (read.ok ? [{ ...read.message.data, retryIn: this.#retryIn(read.message.data) }] : [])));
+    this.#changed();
+    return reads.map((read) => (read.ok ? done : park(read.reason)));
+  };
+
+  closed = async (delivery: Delivery): Promise<Verdict> => {
+    const read = RunClosed.read(delivery);
+    if (!read.ok) return park(read.reason);
+    const fact = read.message.data;
+    await this.#store.closeRun(fact);
+    for (const { manifest } of this.#jobs.values()) {
+      const waitsFor = manifest.after.map((dependency) => dependency.job);
+      if (!waitsFor.includes(fact.job)) continue;
+      if (!dependenciesMet(manifest.after, await this.#store.verdictsAt(fact.tick, waitsFor))) continue;
+      const runId = runIdOf(manifest.name, fact.tick);
+      await this.#store.admitRun({ runId, tick: fact.tick, nominal: fact.nominal, cause: 'after', manifest, params: {}, limit: undefined });
+      this.#log.debug({ run: runId, cause: fact.runId }, 'dependency met');
+    }
+    this.#changed();
+    return done;
+  };
+
+  #retryIn(settled: ChunkSettled): Milliseconds | undefined {
+    if (!/[pf]/.test(settled.outcomes)) return undefined;
+    const policy = this.#jobs.get(settled.job)?.manifest.retry ?? DEFAULT_RETRY;
+    return retryDelay(policy, settled.attempt, this.#random(), settled.retryAfter);
+  }
+}
+
+/** For a chunk of a job that has left the code meanwhile. */
+const DEFAULT_RETRY = { attempts: 5, backoff: 'exponential', base: 1_000, max: 300_000 } as const;
+

@@ -1,0 +1,5 @@
+import { main } from '@millrace/runtime';
+import { plannerDefaults } from './config.ts';
+import { wirePlanner } from './wiring.ts';
+
+await main('planner', wirePlanner, plannerDefaults);

@@ -1,0 +1,235 @@
+import { codeOf, type Envelope, messageOf, MillraceError, noCounts, type Time } from '@millrace/core';
+import type { Publisher } from '@millrace/messaging';
+import type { Queryable } from '@millrace/postgres';
+import { isCheckpoint, type Job } from 'millrace';
+import { encodeChunk } from './chunk-message.ts';
+import { type BuiltChunk, ChunkBuilder, keyText } from './domain/chunk-builder.ts';
+import { KeySet } from './domain/key-set.ts';
+import { factEnvelope } from './owed-facts.ts';
+import type { OwedFact, PlanningRun, PlanStore } from './plan-store.ts';
+
+/** Chunks stored in one statement, at most; the first ones go out sooner. */
+const FLUSH_CHUNKS = 16;
+/** A slow source's items do not wait longer than this for company. */
+const LINGER = 500;
+/** A source that fails is asked again this often before the plan counts as failed. */
+const PLAN_ATTEMPTS = 3;
+
+export interface PlanContext {
+  readonly store: PlanStore;
+  readonly events: Publisher;
+  readonly work: Publisher;
+  readonly time: Time;
+  readonly database: Queryable;
+  /** Chunks of one run that may be in the broker at once. */
+  readonly window: number;
+  /** Called when chunks could not go out at once, so that the dispatcher takes them. */
+  readonly wakeDispatcher: () => void;
+}
+
+/**
+ * Streams the items of a run into chunks, resumable at any point: what is stored is stored once, whoever plans.
+ * Returns what happened; `lost` means that another planner has the run.
+ */
+export async function planRun(run: PlanningRun, job: Job, context: PlanContext, signal: AbortSignal): Promise<'sealed' | 'failed' | 'postponed' | 'lost'> {
+  const { store, events, time } = context;
+  await events.publish([factEnvelope(openedFact(run), time.now())], { signal });
+  const planning = new Planning(run, job, context);
+  try {
+    await planning.run(signal);
+  } catch (error) {
+    if (error instanceof LostRun) return 'lost';
+    if (signal.aborted) {
+      await store.postponePlanning(run, 0);
+      return 'postponed';
+    }
+    const code = codeOf(error);
+    if (code?.startsWith('MR3') || (code === undefined && run.epoch < PLAN_ATTEMPTS)) {
+      await store.postponePlanning(run, Math.min(30_000, 500 * 2 ** run.epoch));
+      return 'postponed';
+    }
+    const failure = code ? { code, message: messageOf(error) } : { code: 'MR1012', message: new MillraceError('MR1012', `job "${job.name}": ${messageOf(error)}`).message };
+    return (await planning.fail(failure)) ? 'failed' : 'lost';
+  }
+  return (await planning.seal()) ? 'sealed' : 'lost';
+}
+
+class LostRun extends Error {}
+
+class Planning {
+  readonly #run: PlanningRun;
+  readonly #job: Job;
+  readonly #context: PlanContext;
+  readonly #builder: ChunkBuilder;
+  readonly #keys = new KeySet();
+  /** Keys of chunks that are cut but not stored yet, and of the last few read back. */
+  readonly #keysBySeq = new Map<number, ReadonlySet<string>>();
+  readonly #publishing = new Set<Promise<void>>();
+  #pending: BuiltChunk[] = [];
+  #flushed = 0;
+  #bufferedSince = 0;
+  #cursor: unknown;
+  #items: number;
+  #duplicates: number;
+  #publishFailed = false;
+
+  constructor(run: PlanningRun, job: Job, context: PlanContext) {
+    this.#run = run;
+    this.#job = job;
+    this.#context = context;
+    this.#builder = new ChunkBuilder(job.name, run.nextSeq);
+    this.#cursor = run.cursor;
+    this.#items = run.items;
+    // Without a cursor the source starts again, and so does the count of what it repeats.
+    this.#duplicates = run.cursor === undefined ? 0 : run.duplicates;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    await this.#recall();
+    const { time, database } = this.#context;
+    const source = this.#job.items({
+      tick: { id: this.#run.tick, at: new Date(this.#run.nominal ?? this.#run.openedAt) },
+      params: this.#run.params, cursor: this.#run.cursor, checkpoint: (cursor: unknown) => ({ [CHECKPOINT]: true, cursor }) as never, signal,
+      query: (sql: string, params?: readonly unknown[]) => database.query(sql, params),
+    } as Parameters<Job['items']>[0]);
+    let index = 0;
+    for await (const item of source) {
+      if (signal.aborted) throw signal.reason;
+      if (isCheckpoint(item)) {
+        this.#cursor = item.cursor;
+        continue;
+      }
+      if (this.#run.limit !== undefined && this.#items >= this.#run.limit) break;
+      const key = keyText(this.#job.key(item), this.#job.name, index++);
+      const known = this.#keys.candidates(key);
+      if (known.length > 0 && (await this.#isKnown(key, known))) continue;
+      if (this.#builder.size === 0) this.#bufferedSince = time.now();
+      this.#keys.add(key, this.#builder.seq, true);
+      const chunk = this.#builder.add(key, item);
+      this.#items++;
+      if (chunk) {
+        this.#hold(chunk);
+        if (this.#pending.length >= Math.min(FLUSH_CHUNKS, this.#flushed + 1)) await this.#flush();
+      } else if ((index & 63) === 0 && time.now() - this.#bufferedSince > LINGER) {
+        this.#cut();
+        await this.#flush();
+      }
+    }
+    this.#cut();
+    await this.#flush();
+    await Promise.all(this.#publishing);
+  }
+
+  async seal(): Promise<boolean> {
+    const owed: OwedFact = { kind: 'run.planned', data: { ...this.#totals(), plannedAt: this.#context.time.now(), replaced: noCounts() } };
+    return this.#context.store.seal(this.#run, owed);
+  }
+
+  /** What is stored stays planned and is worked off; the run ends as failed and says how far it came. */
+  async fail(failure: { code: string; message: string }): Promise<boolean> {
+    this.#cut();
+    try {
+      await this.#flush();
+    } catch (error) {
+      if (error instanceof LostRun) return false;
+      throw error;
+    }
+    await Promise.all(this.#publishing);
+    const owed: OwedFact = { kind: 'run.plan_failed', data: { ...this.#totals(), failedAt: this.#context.time.now(), ...failure } };
+    return this.#context.store.seal(this.#run, owed, failure);
+  }
+
+  #totals() {
+    return { runId: this.#run.runId, job: this.#job.name, generation: 0, chunks: this.#builder.seq, items: this.#items, duplicates: this.#duplicates };
+  }
+
+  /** Reads back the keys that earlier planners of this run have stored. */
+  async #recall(): Promise<void> {
+    for (let from = 0; from < this.#run.nextSeq; ) {
+      const page = await this.#context.store.storedKeys(this.#run.runId, from, 32);
+      if (page.length === 0) return;
+      for (const { seq, keys } of page) for (const key of keys) this.#keys.add(key, seq, this.#run.cursor !== undefined);
+      from = (page.at(-1)?.seq ?? from) + 1;
+    }
+  }
+
+  /** Whether the key is planned already. The first sighting after a restart is no duplicate. */
+  async #isKnown(key: string, candidates: ReturnType<KeySet['candidates']>): Promise<boolean> {
+    for (const candidate of candidates) {
+      if (!(await this.#keysOf(candidate.seq)).has(key)) continue;
+      if (candidate.seen) this.#duplicates++;
+      else this.#keys.markSeen(candidate);
+      return true;
+    }
+    return false;
+  }
+
+  async #keysOf(seq: number): Promise<ReadonlySet<string>> {
+    if (seq === this.#builder.seq) return new Set(this.#builder.openKeys);
+    const held = this.#keysBySeq.get(seq);
+    if (held) return held;
+    const [stored] = await this.#context.store.storedKeys(this.#run.runId, seq, 1);
+    const keys = new Set(stored?.seq === seq ? stored.keys : []);
+    for (const old of this.#keysBySeq.keys()) {
+      if (this.#keysBySeq.size < 64) break;
+      if (!this.#pending.some((chunk) => chunk.seq === old)) this.#keysBySeq.delete(old);
+    }
+    this.#keysBySeq.set(seq, keys);
+    return keys;
+  }
+
+  #cut(): void {
+    const chunk = this.#builder.cut();
+    if (chunk) this.#hold(chunk);
+  }
+
+  #hold(chunk: BuiltChunk): void {
+    this.#pending.push(chunk);
+    this.#keysBySeq.set(chunk.seq, new Set(chunk.keys));
+  }
+
+  /** Stores what is pending; the first `window` chunks of a run go to the broker straight from memory. */
+  async #flush(): Promise<void> {
+    const chunks = this.#pending;
+    if (chunks.length === 0) return;
+    const { store, window } = this.#context;
+    const direct = this.#publishFailed ? 0 : window;
+    if (!(await store.appendChunks(this.#run, chunks, { cursor: this.#cursor, items: this.#items - this.#builder.size, duplicates: this.#duplicates }, direct))) {
+      throw new LostRun();
+    }
+    this.#pending = [];
+    this.#flushed += chunks.length;
+    for (const chunk of chunks) this.#keysBySeq.delete(chunk.seq);
+    const outgoing = chunks.filter((chunk) => chunk.seq < direct);
+    if (outgoing.length < chunks.length) this.#context.wakeDispatcher();
+    if (outgoing.length === 0) return;
+    const publishing = this.#publish(outgoing).finally(() => this.#publishing.delete(publishing));
+    this.#publishing.add(publishing);
+    if (this.#publishing.size >= 4) await Promise.race(this.#publishing);
+  }
+
+  async #publish(chunks: readonly BuiltChunk[]): Promise<void> {
+    const { work, store, time, wakeDispatcher } = this.#context;
+    const run = this.#run;
+    const envelopes: Envelope[] = chunks.map((chunk) =>
+      encodeChunk({ ...run, generation: 0, seq: chunk.seq, size: chunk.size, attempt: 1, outcomes: null, payload: chunk.payload }, time.now()));
+    try {
+      await work.publish(envelopes);
+    } catch {
+      // Nothing is lost: the chunks are due again, and the dispatcher knows how to mend the queue.
+      this.#publishFailed = true;
+      await store.releaseChunks(chunks.map((chunk) => ({ runId: run.runId, generation: 0, seq: chunk.seq })));
+      wakeDispatcher();
+    }
+  }
+}
+
+function openedFact(run: PlanningRun): OwedFact {
+  return {
+    kind: 'run.opened',
+    data: {
+      runId: run.runId, job: run.job, generation: 0, tick: run.tick, nominal: run.nominal, cause: run.cause, openedAt: run.openedAt,
+      manifest: run.manifest.run, params: run.params,
+    },
+  };
+}

@@ -1,0 +1,117 @@
+import type { ChunkSettled, Instant, JobManifest, Milliseconds, RunClosed } from '@millrace/core';
+import type { BuiltChunk } from './domain/chunk-builder.ts';
+
+/** The planner's durable state. Every method is one transaction; none holds one open while something else happens. */
+export interface PlanStore {
+  /** The database's clock: the only authority for "due". */
+  now(): Promise<Instant>;
+  /** Makes the job known. A new one starts deciding ticks after `startAfter`. */
+  registerJob(manifest: JobManifest, startAfter: Instant): Promise<void>;
+
+  /** Decides every tick of the job up to `until` and opens the runs that follow. Returns the ids of new runs. */
+  admitTicks(manifest: JobManifest, until: Instant): Promise<readonly string[]>;
+  /** Opens a run unless it exists. */
+  admitRun(run: NewRun): Promise<boolean>;
+  /** Ids of the runs of `jobs` that share a tick, with their verdict once closed: what a dependent waits for. */
+  verdictsAt(tick: string, jobs: readonly string[]): Promise<ReadonlyMap<string, string | null>>;
+
+  /** Takes the oldest run that waits for planning, or whose planner has gone, and fences out any earlier holder. */
+  claimRun(jobs: readonly string[], lease: Milliseconds): Promise<PlanningRun | undefined>;
+  /** Stores chunks and moves the cursor. False when another planner has taken the run: stop. */
+  appendChunks(run: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, emittedBelow: number): Promise<boolean>;
+  /** Ends planning, well or not; the fact is owed in the same transaction. */
+  seal(run: PlanningRun, owed: OwedFact, failure?: { code: string; message: string }): Promise<boolean>;
+  /** Gives the run back to be planned again after a pause. */
+  postponePlanning(run: PlanningRun, pause: Milliseconds): Promise<void>;
+  /** Lets other planners take over runs at once. Only for a process that knows it is the only one. */
+  expireLeases(): Promise<void>;
+  /** Keys that the run has stored, chunk by chunk. */
+  storedKeys(runId: string, fromSeq: number, chunks: number): Promise<readonly { seq: number; keys: readonly string[] }[]>;
+
+  /** Claims chunks that are due, at most `window` of a run in the broker at once, and marks them emitted. */
+  claimChunks(jobs: readonly string[], window: number, limit: number): Promise<readonly DueChunk[]>;
+  /** Puts chunks back that could not be published. */
+  releaseChunks(chunks: readonly ChunkId[]): Promise<void>;
+  /** Milliseconds until the next chunk of these jobs is due; undefined when none waits. */
+  nextDue(jobs: readonly string[]): Promise<Milliseconds | undefined>;
+
+  /** Folds settled chunks; those with a retry get their due time. Idempotent. */
+  settleChunks(settled: readonly (ChunkSettled & { retryIn: Milliseconds | undefined })[]): Promise<void>;
+  /** Closes the run and opens what waits behind it. */
+  closeRun(closed: RunClosed): Promise<void>;
+
+  /** Opens the next generation over failing items. Undefined: nothing to do (done before, or nothing selected). */
+  redrive(request: RedriveRequest): Promise<'opened' | 'known' | 'open' | 'unknown' | 'empty'>;
+
+  /** Makes everything emitted of this job due again: its queue has been lost. Returns the number of chunks. */
+  resetEmitted(job: string): Promise<number>;
+  /** Makes emitted chunks due again whose run has made no progress for `idle`; gives up on a chunk after `limit` emissions. */
+  resetStalled(job: string, idle: Milliseconds, limit: number): Promise<{ reset: number; stalled: number }>;
+
+  owedFacts(limit: number): Promise<readonly { runId: string; facts: readonly OwedFact[] }[]>;
+  clearOwed(runId: string): Promise<void>;
+}
+
+export interface NewRun {
+  readonly runId: string;
+  readonly tick: string;
+  readonly nominal: Instant | null;
+  readonly cause: 'tick' | 'trigger' | 'after';
+  readonly manifest: JobManifest;
+  readonly params: Record<string, unknown>;
+  readonly limit: number | undefined;
+}
+
+/** A run in the hands of one planner; `epoch` proves it. */
+export interface PlanningRun {
+  readonly runId: string;
+  readonly job: string;
+  readonly tick: string;
+  readonly nominal: Instant | null;
+  readonly cause: 'tick' | 'trigger' | 'after';
+  readonly params: Record<string, unknown>;
+  readonly limit: number | undefined;
+  readonly manifest: JobManifest;
+  readonly openedAt: Instant;
+  readonly epoch: number;
+  readonly cursor: unknown;
+  readonly nextSeq: number;
+  readonly items: number;
+  readonly duplicates: number;
+}
+
+export interface PlanProgress {
+  readonly cursor: unknown;
+  readonly items: number;
+  readonly duplicates: number;
+}
+
+export interface ChunkId {
+  readonly runId: string;
+  readonly generation: number;
+  readonly seq: number;
+}
+
+export interface DueChunk extends ChunkId {
+  readonly job: string;
+  readonly tick: string;
+  readonly nominal: Instant | null;
+  readonly params: Record<string, unknown>;
+  readonly openedAt: Instant;
+  readonly size: number;
+  readonly attempt: number;
+  /** Item states as last settled; null when all items of the chunk are to go. */
+  readonly outcomes: string | null;
+  readonly payload: string;
+}
+
+export interface RedriveRequest {
+  readonly runId: string;
+  readonly generation: number;
+  readonly group: string | undefined;
+  readonly keys: readonly string[] | undefined;
+}
+
+/** A fact that a run's row owes to the stream until it is confirmed. */
+export type OwedFact =
+  | { readonly kind: 'run.opened' | 'run.planned' | 'run.plan_failed'; readonly data: Record<string, unknown> };

@@ -1,0 +1,169 @@
+import { chunkQueue, JOBS_BUCKET, latestDue, messageOf } from '@millrace/core';
+import type { Delivery, Handler, Subscription } from '@millrace/messaging';
+import type { Platform, Service } from '@millrace/runtime';
+import type { Job } from 'millrace';
+import type { PlannerConfig } from './config.ts';
+import { Dispatcher, ensureQueue } from './dispatcher.ts';
+import { Intake } from './intake.ts';
+import { payOwedFacts } from './owed-facts.ts';
+import type { PlanStore } from './plan-store.ts';
+import { planRun } from './plan-run.ts';
+
+const LEASE = 30_000;
+/** How often lost work is looked for. */
+const RECONCILE_EVERY = 5_000;
+/** A run with chunks out, an empty queue and no progress for this long (and twice the item timeout) has lost them. */
+const IDLE_GRACE = 30_000;
+/** A chunk that was sent this often without an answer is left alone, and said so. */
+const EMIT_LIMIT = 5;
+
+/**
+ * Admits ticks, triggers and dependents as runs, streams their items into chunks, keeps the broker's window filled,
+ * and looks after what got lost. Any number of planners share one database.
+ *
+ *   intake (messages → rows)   planning (runs → chunks)   dispatch (chunks → broker)   care (scan, owed facts, lost work)
+ */
+export class Planner implements Service {
+  readonly name = 'planner';
+  readonly #platform: Platform;
+  readonly #config: PlannerConfig;
+  readonly #store: PlanStore;
+  readonly #jobs: readonly Job[];
+  readonly #names: readonly string[];
+  readonly #dispatcher: Dispatcher;
+  readonly #intake: Intake;
+  #stopping: AbortController | undefined;
+  #loops: Promise<void>[] = [];
+  #subscriptions: Subscription[] = [];
+  #wakes = new Set<() => void>();
+  #started = false;
+
+  constructor(platform: Platform, config: PlannerConfig, store: PlanStore) {
+    this.#platform = platform;
+    this.#config = config;
+    this.#store = store;
+    this.#jobs = [...platform.jobs.values()];
+    this.#names = [...platform.jobs.keys()];
+    this.#dispatcher = new Dispatcher(store, platform.work, platform.time, platform.log, this.#names, config.window);
+    this.#intake = new Intake(store, platform.jobs, platform.time, platform.random, platform.log, () => this.#changed());
+  }
+
+  async start(): Promise<void> {
+    if (this.#stopping) return;
+    const stopping = new AbortController();
+    this.#stopping = stopping;
+    const { signal } = stopping;
+    const { events } = this.#platform;
+    if (this.#config.alone) await this.#store.expireLeases();
+    await this.#register();
+    const each = (handle: (delivery: Delivery) => Promise<import('@millrace/core').Verdict>): Handler => async (deliveries) => {
+      const verdicts = [];
+      for (const delivery of deliveries) verdicts.push(await handle(delivery));
+      return verdicts;
+    };
+    this.#subscriptions = [
+      await events.subscribe('millrace.ticks.>', { durable: 'planner-ticks', batch: 16 }, each(this.#intake.tick)),
+      await events.subscribe('millrace.triggers.>', { durable: 'planner-triggers', batch: 16 }, each(this.#intake.trigger)),
+      await events.subscribe('millrace.control.redrive.>', { durable: 'planner-redrives' }, each(this.#intake.redrive)),
+      await events.subscribe('millrace.facts.run.closed.>', { durable: 'planner-closed', batch: 16 }, each(this.#intake.closed)),
+      await events.subscribe('millrace.facts.chunk.settled.>', { durable: 'planner-settled', batch: 128, prefetch: 512 }, this.#intake.settled),
+    ];
+    this.#loops = [
+      this.#dispatcher.run(signal),
+      ...Array.from({ length: this.#config.planning }, () => this.#repeat('planning', 1_000, signal, () => this.#planNext(signal))),
+      this.#repeat('owed facts', 1_000, signal, () => payOwedFacts(this.#store, events, this.#platform.time.now(), signal)),
+      this.#repeat('scan', this.#config.scanEvery, signal, () => this.#scan(), true),
+      this.#repeat('reconcile', RECONCILE_EVERY, signal, () => this.#reconcile(), true),
+    ];
+    this.#started = true;
+  }
+
+  async stop(): Promise<void> {
+    const stopping = this.#stopping;
+    if (!stopping || stopping.signal.aborted) return;
+    stopping.abort();
+    await Promise.all(this.#subscriptions.map((subscription) => subscription.drain()));
+    await Promise.all(this.#loops);
+    this.#started = false;
+  }
+
+  ready(): readonly string[] {
+    const { work, events } = this.#platform;
+    return [
+      ...(this.#started ? [] : ['not started']),
+      ...(work.connected() ? [] : ['no connection to the work broker']),
+      ...(events.connected() ? [] : ['no connection to the event broker']),
+    ];
+  }
+
+  /** Makes the loaded jobs known: to the database, to the clocks and consoles, to the broker. */
+  async #register(): Promise<void> {
+    const now = await this.#store.now();
+    const bucket = this.#platform.events.bucket(JOBS_BUCKET);
+    for (const { manifest } of this.#jobs) {
+      const { schedule } = manifest;
+      const latest = schedule && this.#config.firstTick === 'latest' ? latestDue(schedule, 0, now) : undefined;
+      await this.#store.registerJob(manifest, latest === undefined ? now : latest - 1);
+      await bucket.put(manifest.name, JSON.stringify(manifest));
+      await ensureQueue(manifest.name, this.#store, this.#platform.work, this.#platform.log);
+    }
+  }
+
+  async #planNext(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const run = await this.#store.claimRun(this.#names, LEASE);
+      const job = run && this.#platform.jobs.get(run.job);
+      if (!run || !job || signal.aborted) return;
+      const { work, events, time, database, log } = this.#platform;
+      const result = await planRun(run, job, { store: this.#store, work, events, time, database, window: this.#config.window, wakeDispatcher: this.#dispatcher.wake }, signal);
+      log.debug({ run: run.runId, result }, 'planning ended');
+      this.#changed();
+    }
+  }
+
+  /** Decides ticks that no clock has told of: a lost or wiped event broker is a delay, never a missed run. */
+  async #scan(): Promise<void> {
+    await this.#register();
+    const now = await this.#store.now();
+    for (const { manifest } of this.#jobs) {
+      if ((await this.#store.admitTicks(manifest, now)).length > 0) this.#changed();
+    }
+  }
+
+  async #reconcile(): Promise<void> {
+    const { work, log } = this.#platform;
+    for (const { manifest } of this.#jobs) {
+      const queue = await work.inspect(chunkQueue(manifest.name));
+      if (queue === undefined) await ensureQueue(manifest.name, this.#store, work, log);
+      else if (queue.ready === 0) {
+        const { reset, stalled } = await this.#store.resetStalled(manifest.name, Math.max(IDLE_GRACE, 2 * manifest.timeout), EMIT_LIMIT);
+        if (reset > 0) log.warn({ job: manifest.name, chunks: reset }, 'chunks without an answer are sent again');
+        if (stalled > 0) log.error({ job: manifest.name, chunks: stalled }, `chunks were sent ${EMIT_LIMIT} times and never answered`);
+      }
+    }
+    this.#dispatcher.wake();
+  }
+
+  #changed(): void {
+    this.#dispatcher.wake();
+    for (const wake of this.#wakes) wake();
+  }
+
+  /** Runs `work` now, then whenever something changed, at least every `every` ms (with jitter); survives its failures. */
+  async #repeat(what: string, every: number, signal: AbortSignal, work: () => Promise<void>, onlyTimed = false): Promise<void> {
+    const { time, random, log } = this.#platform;
+    while (!signal.aborted) {
+      const woken = new AbortController();
+      const wake = () => woken.abort();
+      if (!onlyTimed) this.#wakes.add(wake);
+      try {
+        await work();
+      } catch (error) {
+        if (!signal.aborted) log.warn({ err: messageOf(error) }, `${what} failed; trying again`);
+        await time.sleep(500, signal);
+      }
+      await time.sleep(every * (0.75 + random() / 2), AbortSignal.any([signal, woken.signal]));
+      this.#wakes.delete(wake);
+    }
+  }
+}

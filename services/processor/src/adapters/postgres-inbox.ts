@@ -1,0 +1,170 @@
+import { type Chunk, decodeStates, encodeStates, type Failure, MillraceError } from '@millrace/core';
+import type { Database, Queryable, Transaction } from '@millrace/postgres';
+import type { SinkTransaction } from 'millrace';
+import type { Settled } from '../domain/results.ts';
+import type { Inbox, InboxRow, InboxTransaction, Timing } from '../inbox.ts';
+
+/** What the inbox needs of a database. */
+export type InboxDatabase = Pick<Database, 'query' | 'transaction'>;
+
+const COLUMNS = 'attempt, size, outcomes, failures, skips, retry_after, queued_ms, process_ms, commit_ms, settled_at';
+const WHERE = 'where run_id = $1 and generation = $2 and seq = $3';
+const FIND = `select ${COLUMNS} from millrace.inbox ${WHERE}`;
+const LOCK = `${FIND} for update`;
+const INSERT = `insert into millrace.inbox (run_id, generation, seq, attempt, outcomes, failures, skips, retry_after, queued_ms, process_ms, commit_ms, job, size)
+values ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, $13) on conflict do nothing returning settled_at`;
+const UPDATE = `update millrace.inbox set attempt = $4, outcomes = $5, failures = $6::jsonb, skips = $7::jsonb, retry_after = $8,
+queued_ms = $9, process_ms = $10, commit_ms = $11, settled_at = now() ${WHERE} returning settled_at`;
+
+export class PostgresInbox implements Inbox {
+  readonly #database: InboxDatabase;
+
+  constructor(database: InboxDatabase) {
+    this.#database = database;
+  }
+
+  find(chunk: Chunk): Promise<InboxRow | undefined> {
+    return findRow(this.#database, FIND, chunk);
+  }
+
+  transaction<T>(work: (tx: InboxTransaction) => Promise<T>): Promise<T> {
+    return this.#database.transaction((tx) => work(new PostgresInboxTransaction(tx)));
+  }
+}
+
+class PostgresInboxTransaction implements InboxTransaction {
+  readonly #tx: Transaction;
+
+  constructor(tx: Transaction) {
+    this.#tx = tx;
+  }
+
+  lock(chunk: Chunk): Promise<InboxRow | undefined> {
+    return findRow(this.#tx, LOCK, chunk);
+  }
+
+  async insert(chunk: Chunk, settled: Settled, timing: Timing): Promise<InboxRow | undefined> {
+    const { rows } = await this.#tx.query<{ settled_at: Date | string }>(INSERT, [...valuesOf(chunk, settled, timing), chunk.job, chunk.size]);
+    return rows[0] && { ...settled, size: chunk.size, timing, settledAt: instantOf(rows[0].settled_at) };
+  }
+
+  async update(chunk: Chunk, settled: Settled, timing: Timing): Promise<InboxRow> {
+    const { rows } = await this.#tx.query<{ settled_at: Date | string }>(UPDATE, valuesOf(chunk, settled, timing));
+    if (!rows[0]) throw new MillraceError('MR3012', `inbox row ${chunk.runId}/${chunk.generation}/${chunk.seq} is gone while it was locked`);
+    return { ...settled, size: chunk.size, timing, settledAt: instantOf(rows[0].settled_at) };
+  }
+
+  async effects(write: (tx: SinkTransaction) => unknown): Promise<void> {
+    const tx = new WatchedTransaction(this.#tx);
+    await write(tx);
+    await tx.sound();
+  }
+
+  async savepoint(write: (tx: SinkTransaction) => unknown): Promise<void> {
+    await this.#tx.query('savepoint millrace_slice');
+    try {
+      // Deferred constraints would else be checked at COMMIT, when nobody can tell any more whose row it was.
+      await this.#tx.query('set constraints all immediate');
+      await this.effects(write);
+    } catch (error) {
+      await this.#tx.query('rollback to savepoint millrace_slice');
+      throw error;
+    }
+    await this.#tx.query('release savepoint millrace_slice');
+  }
+}
+
+/**
+ * Hands on what user code asks for, and remembers what it may have overlooked. After a failed statement PostgreSQL
+ * turns COMMIT into ROLLBACK without an error, so a swallowed one would lose the effects in silence.
+ */
+class WatchedTransaction implements SinkTransaction {
+  readonly #tx: Transaction;
+  readonly #pending = new Set<Promise<unknown>>();
+  #failed = false;
+  #error: unknown;
+
+  constructor(tx: Transaction) {
+    this.#tx = tx;
+  }
+
+  query(...args: Parameters<SinkTransaction['query']>): ReturnType<SinkTransaction['query']> {
+    return this.#watch(this.#tx.query(...args)) as ReturnType<SinkTransaction['query']>;
+  }
+
+  copy(...args: Parameters<SinkTransaction['copy']>): ReturnType<SinkTransaction['copy']> {
+    return this.#watch(this.#tx.copy(...args));
+  }
+
+  #watch<T>(promise: Promise<T>): Promise<T> {
+    this.#pending.add(promise);
+    promise.then(
+      () => this.#pending.delete(promise),
+      (error: unknown) => {
+        this.#pending.delete(promise);
+        if (!this.#failed) this.#error = error;
+        this.#failed = true;
+      },
+    );
+    return promise;
+  }
+
+  async sound(): Promise<void> {
+    // Statements that nobody awaited belong to the transaction too.
+    if (this.#pending.size > 0) await Promise.allSettled(this.#pending);
+    if (!this.#failed) return;
+    try {
+      await this.#tx.query('select 1');
+    } catch {
+      throw this.#error;
+    }
+  }
+}
+
+async function findRow(database: Queryable, sql: string, chunk: Chunk): Promise<InboxRow | undefined> {
+  const { rows } = await database.query<StoredRow>(sql, [chunk.runId, chunk.generation, chunk.seq]);
+  const row = rows[0];
+  if (!row) return undefined;
+  const states = decodeStates(row.outcomes, row.size);
+  if (!states || row.size !== chunk.size) throw new MillraceError('MR4003', `inbox row ${chunk.runId}/${chunk.generation}/${chunk.seq} holds ${row.outcomes} for ${row.size} items, the chunk has ${chunk.size}`);
+  return {
+    attempt: row.attempt, size: row.size, states, failures: row.failures, skips: row.skips, retryAfter: row.retry_after ?? undefined,
+    timing: { queued: row.queued_ms, process: row.process_ms, commit: row.commit_ms }, settledAt: instantOf(row.settled_at),
+  };
+}
+
+interface StoredRow {
+  readonly attempt: number;
+  readonly size: number;
+  readonly outcomes: string;
+  readonly failures: Failure[];
+  readonly skips: Record<string, number>;
+  readonly retry_after: number | null;
+  readonly queued_ms: number;
+  readonly process_ms: number;
+  readonly commit_ms: number;
+  readonly settled_at: Date | string;
+}
+
+const INT_MAX = 2_147_483_647;
+
+function valuesOf(chunk: Chunk, settled: Settled, timing: Timing): unknown[] {
+  return [
+    chunk.runId, chunk.generation, chunk.seq, settled.attempt, encodeStates(settled.states), jsonb(settled.failures), jsonb(settled.skips),
+    settled.retryAfter === undefined ? null : whole(settled.retryAfter), whole(timing.queued), whole(timing.process), whole(timing.commit),
+  ];
+}
+
+function whole(milliseconds: number): number {
+  return Math.min(INT_MAX, Math.max(0, Math.round(milliseconds)));
+}
+
+/** jsonb refuses NUL and lone surrogates, which error messages may quote from data. */
+function jsonb(value: unknown): string {
+  // The lookbehind leaves an escaped backslash before "u0000" alone.
+  return JSON.stringify(value).replace(/(?<!\\)((?:\\\\)*)\\u(?:0000|d[89a-f][0-9a-f]{2})/gi, '$1\ufffd');
+}
+
+function instantOf(value: Date | string): number {
+  return value instanceof Date ? value.getTime() : new Date(value).getTime();
+}

@@ -1,0 +1,2 @@
+export { type ProcessorConfig, processorDefaults } from './config.ts';
+export { wireProcessor } from './wiring.ts';

@@ -1,0 +1,178 @@
+import { type Chunk, type ChunkSettled, effectIdOf, encodeStates, itemIdOf, MillraceError, messageOf, type Time } from '@millrace/core';
+import type { Job, Log, Sink } from 'millrace';
+import { classifyError, isInfrastructure, isPoison, isRetryableSql, isTransient } from './domain/classify-error.ts';
+import { copyResults, fail, mergeResults, type Results } from './domain/results.ts';
+import { isTodo, positionOf, todoOf } from './domain/todo.ts';
+import type { Inbox, InboxRow, InboxTransaction, Timing } from './inbox.ts';
+import { runItems } from './run-items.ts';
+import type { Slots } from './slots.ts';
+
+export interface SettleChunkOptions {
+  readonly job: Job;
+  readonly inbox: Inbox;
+  readonly slots: Slots;
+  readonly time: Time;
+  readonly log: Log;
+  /** Aborts when the process has no more time to finish. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Brings one delivery of a chunk to a stored result, whatever happened to earlier deliveries of it.
+ *
+ *   delivery ─▶ todo ──empty──────────────────────────────────▶ fact from the stored row
+ *                └─▶ run ─▶ one transaction { insert or lock the row, todo again, effects, row } ─▶ fact
+ *                              │ the sink refused effects
+ *                              └─▶ the same transaction, each slice under a savepoint and halved until the
+ *                                  poisonous items are alone: they fail, the others are applied
+ *
+ * A first delivery of a first attempt skips the look into the inbox: the insert notices a duplicate just as well, and
+ * a healthy chunk costs BEGIN, one insert, the user's write and COMMIT.
+ */
+export class SettleChunk {
+  readonly #job: Job;
+  readonly #inbox: Inbox;
+  readonly #slots: Slots;
+  readonly #time: Time;
+  readonly #log: Log;
+  readonly #signal: AbortSignal;
+
+  constructor(options: SettleChunkOptions) {
+    this.#job = options.job;
+    this.#inbox = options.inbox;
+    this.#slots = options.slots;
+    this.#time = options.time;
+    this.#log = options.log;
+    this.#signal = options.signal;
+  }
+
+  /** The fact to publish. Rejects only for infrastructure: then no item has spent an attempt. */
+  async settle(chunk: Chunk, sentAt: number, deliveries: number): Promise<ChunkSettled> {
+    const started = this.#time.now();
+    const known = deliveries === 1 && chunk.attempt === 1 ? undefined : await this.#inbox.find(chunk);
+    const todo = todoOf(chunk, known);
+    if (known && todo.length === 0) return factOf(chunk, known);
+    const results = await runItems({ job: this.#job, chunk, todo, slots: this.#slots, time: this.#time, log: this.#log });
+    const { sink } = this.#job;
+    const processed = this.#time.now();
+    if (sink.kind === 'function') await this.#writeOutside(chunk, results, sink);
+    const timing = { queued: Math.max(0, started - sentAt), process: processed - started, commit: this.#time.now() - processed };
+    return factOf(chunk, await this.#commit(chunk, results, timing, known !== undefined, processed));
+  }
+
+  async #commit(chunk: Chunk, results: Results, timing: Timing, expected: boolean, since: number): Promise<InboxRow> {
+    let careful = false;
+    for (let tries = 1; ; tries++) {
+      const refused: { error?: unknown } = {};
+      try {
+        return await this.#inbox.transaction((tx) => this.#settleIn(tx, chunk, results, timing, { careful, expected, since, refused }));
+      } catch (error) {
+        const unknown = (error as { commitUnknown?: unknown } | null)?.commitUnknown === true;
+        const ofTheSink = 'error' in refused && refused.error === error;
+        if (!unknown && !careful && ((ofTheSink && !isOurs(error)) || isPoison(error))) careful = true;
+        // Nobody knows whether it was committed; the next transaction finds the row, or writes it.
+        else if (!unknown || tries >= 3) throw error;
+        expected = unknown || expected;
+      }
+    }
+  }
+
+  async #settleIn(
+    tx: InboxTransaction, chunk: Chunk, results: Results, timing: Timing,
+    how: { readonly careful: boolean; readonly expected: boolean; readonly since: number; readonly refused: { error?: unknown } },
+  ): Promise<InboxRow> {
+    let before = how.expected ? await tx.lock(chunk) : undefined;
+    let row: InboxRow | undefined;
+    if (!before) {
+      row = await tx.insert(chunk, mergeResults(chunk, undefined, results, results.todo), timing);
+      if (!row) {
+        before = await tx.lock(chunk);
+        if (!before) throw new MillraceError('MR3012', `the inbox row of ${chunk.runId}/${chunk.generation}/${chunk.seq} came and went`);
+      }
+    }
+    const stored = before;
+    const indexes = stored ? results.todo.filter((index) => isTodo(stored, positionOf(chunk, index), chunk.attempt)) : results.todo;
+    if (stored && indexes.length === 0) return stored;
+    const { sink } = this.#job;
+    let settled = results;
+    if (sink.kind === 'postgres') {
+      if (how.careful) settled = copyResults(results);
+      for (const slice of this.#slices(settled, indexes)) {
+        if (how.careful) await this.#isolate(chunk, settled, slice, (effects) => tx.savepoint((inner) => sink.write(effects, inner)), isOurs);
+        else {
+          try {
+            await tx.effects((inner) => sink.write(effectsOf(settled, slice), inner));
+          } catch (error) {
+            how.refused.error = error;
+            throw error;
+          }
+        }
+      }
+    }
+    const took = { ...timing, commit: this.#time.now() - how.since };
+    if (row && !how.careful) return { ...row, timing: took };
+    return tx.update(chunk, mergeResults(chunk, stored, settled, indexes), took);
+  }
+
+  /** Sinks outside of a database take effects before the row is stored: at least once, with stable ids. */
+  async #writeOutside(chunk: Chunk, results: Results, sink: Extract<Sink, { kind: 'function' }>): Promise<void> {
+    const write = (effects: readonly unknown[], slice: readonly number[]) => {
+      const effectIds = slice.map((index) => effectIdOf(itemIdOf(chunk.runId, (chunk.items[index] as [string, unknown])[0]), sink.name));
+      return sink.write(effects, { runId: chunk.runId, job: chunk.job, signal: this.#signal, effectIds });
+    };
+    for (const slice of this.#slices(results, results.todo)) await this.#isolate(chunk, results, slice, write, () => false);
+  }
+
+  /** Halves a slice that the sink refuses for good; a refusal that may pass fails the slice as it is, for a later attempt. */
+  async #isolate(
+    chunk: Chunk, results: Results, slice: readonly number[],
+    write: (effects: readonly unknown[], slice: readonly number[]) => unknown, isFatal: (error: unknown) => boolean,
+  ): Promise<void> {
+    try {
+      await write(effectsOf(results, slice), slice);
+    } catch (error) {
+      if (isFatal(error)) throw error;
+      const blame = isPoison(error) ? commitBlame(error) : classifyError(error);
+      if (slice.length > 1 && !isTransient(blame)) {
+        const middle = slice.length >> 1;
+        await this.#isolate(chunk, results, slice.slice(0, middle), write, isFatal);
+        await this.#isolate(chunk, results, slice.slice(middle), write, isFatal);
+        return;
+      }
+      for (const index of slice) fail(results, index, blame, chunk.attempt, this.#job.manifest.retry.attempts);
+    }
+  }
+
+  /** Indexes with an effect, in batches of the job's size. */
+  #slices(results: Results, indexes: readonly number[]): number[][] {
+    const size = Math.max(1, this.#job.manifest.batch.size);
+    const slices: number[][] = [];
+    let slice: number[] = [];
+    for (const index of indexes) {
+      if (results.states[index] !== 'a') continue;
+      if (slice.length === 0 || slice.length >= size) slices.push((slice = []));
+      slice.push(index);
+    }
+    return slices;
+  }
+}
+
+function isOurs(error: unknown): boolean {
+  return isRetryableSql(error) || isInfrastructure(error);
+}
+
+function commitBlame(error: unknown) {
+  return classifyError(new MillraceError('MR1015', messageOf(error)), 'commit');
+}
+
+function effectsOf(results: Results, slice: readonly number[]): unknown[] {
+  return slice.map((index) => results.effects[index]);
+}
+
+function factOf(chunk: Chunk, row: InboxRow): ChunkSettled {
+  return {
+    runId: chunk.runId, job: chunk.job, generation: chunk.generation, seq: chunk.seq, attempt: row.attempt, size: row.size,
+    outcomes: encodeStates(row.states), failures: [...row.failures], skips: { ...row.skips }, settledAt: row.settledAt,
+    ...(row.retryAfter === undefined ? {} : { retryAfter: row.retryAfter }), timing: row.timing,
+  };
+}

@@ -1,0 +1,98 @@
+import { type Milliseconds, messageOf, retry, type Verdict } from '@millrace/core';
+import type { Log } from './log.ts';
+import type { Delivery, Handler } from './ports.ts';
+
+/** A delivery and the adapter's way of telling its broker what became of it. */
+export interface Arrival {
+  readonly delivery: Delivery;
+  settle(verdict: Verdict): void | Promise<void>;
+}
+
+const FIRST_PAUSE: Milliseconds = 250;
+const LONGEST_PAUSE: Milliseconds = 30_000;
+
+/**
+ * Between a broker and a handler: hands over what has arrived, in groups of up to `batch`, at most `prefetch` at once.
+ * With a batch above 1 only so many calls run at a time that full groups can form; a group never waits to be full.
+ */
+export class Intake {
+  readonly #handler: Handler;
+  readonly #batch: number;
+  readonly #calls: number;
+  readonly #log: Log;
+  readonly #running = new Set<Promise<void>>();
+  #waiting: Arrival[] = [];
+  #scheduled = false;
+  #closed = false;
+
+  constructor(handler: Handler, options: { readonly batch: number; readonly prefetch: number; readonly log: Log }) {
+    this.#handler = handler;
+    this.#batch = Math.max(1, Math.min(options.batch, options.prefetch));
+    this.#calls = Math.max(1, Math.ceil(options.prefetch / this.#batch));
+    this.#log = options.log;
+  }
+
+  /** False once drained: the adapter gives the arrival back. */
+  offer(arrival: Arrival): boolean {
+    if (this.#closed) return false;
+    this.#waiting.push(arrival);
+    this.#schedule();
+    return true;
+  }
+
+  /** Forgets what has not been started: its channel is gone and the broker delivers it again. */
+  discard(): void {
+    this.#waiting = [];
+  }
+
+  /** Waits for the running calls. Returns what was never started, for the adapter to give back. */
+  async drain(): Promise<readonly Arrival[]> {
+    this.#closed = true;
+    const rest = this.#waiting;
+    this.#waiting = [];
+    while (this.#running.size > 0) await Promise.all(this.#running);
+    return rest;
+  }
+
+  /** After the turn of the event loop, so that everything one packet brought travels together. */
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      while (this.#waiting.length > 0 && this.#running.size < this.#calls) this.#start(this.#waiting.splice(0, this.#batch));
+    });
+  }
+
+  #start(group: readonly Arrival[]): void {
+    const call = this.#call(group).finally(() => {
+      this.#running.delete(call);
+      if (this.#waiting.length > 0) this.#schedule();
+    });
+    this.#running.add(call);
+  }
+
+  async #call(group: readonly Arrival[]): Promise<void> {
+    let verdicts: readonly (Verdict | undefined)[];
+    try {
+      verdicts = await this.#handler(group.map((arrival) => arrival.delivery));
+    } catch (error) {
+      this.#log.warn({ err: error, ids: group.slice(0, 5).map((arrival) => arrival.delivery.id) }, 'a handler threw; its deliveries go back');
+      verdicts = group.map(({ delivery }) => retry(pauseAfter(delivery.deliveries), messageOf(error)));
+    }
+    await Promise.all(
+      group.map(async (arrival, index) => {
+        try {
+          // A missing verdict is a bug of the handler: never treat it as success.
+          await arrival.settle(verdicts[index] ?? retry(pauseAfter(arrival.delivery.deliveries), 'the handler gave no verdict'));
+        } catch (error) {
+          this.#log.warn({ err: error, id: arrival.delivery.id }, 'a delivery could not be settled; the broker will deliver it again');
+        }
+      }),
+    );
+  }
+}
+
+function pauseAfter(deliveries: number): Milliseconds {
+  return Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** Math.min(10, Math.max(0, deliveries - 1)));
+}

@@ -1,0 +1,188 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { AckPolicy, type Consumer, type ConsumerMessages, DeliverPolicy, type JsMsg, jetstream } from '@nats-io/jetstream';
+import { type Milliseconds, messageOf, type Verdict } from '@millrace/core';
+import { type NatsConnection, nanos } from 'nats';
+import { Intake } from './intake.ts';
+import type { Log } from './log.ts';
+import { apiCodeOf, type NatsStreams } from './nats-streams.ts';
+import type { StreamShape } from './parking.ts';
+import type { Delivery, Handler, SubscribeOptions } from './ports.ts';
+
+const ACK_WAIT: Milliseconds = 30_000;
+const RENEW: Milliseconds = 10_000;
+/** How long one pull waits for messages; the server says it is alive at half of that. */
+const PULL: Milliseconds = 10_000;
+const TRY_AGAIN: Milliseconds = 500;
+
+interface Wiring {
+  readonly nc: NatsConnection;
+  readonly streams: NatsStreams;
+  readonly log: Log;
+  park(delivery: Delivery, reason: string): Promise<void>;
+}
+
+/**
+ * absent -> pulling -> (connection lost | stream or consumer gone) -> absent … until drained.
+ * Pulls as much as `prefetch` has room for: `asked` for but not arrived, plus arrived and `unsettled`. A new pull starts
+ * once half of it is free, so two or three are under way at most and none waits for another to fill up.
+ */
+export class NatsConsumer {
+  readonly #stream: StreamShape;
+  readonly #source: string;
+  readonly #name: string;
+  readonly #prefetch: number;
+  readonly #wiring: Wiring;
+  readonly #intake: Intake;
+  readonly #stopping = new AbortController();
+  readonly #unsettled = new Set<JsMsg>();
+  readonly #pulls = new Set<ConsumerMessages>();
+  readonly #renewal: NodeJS.Timeout;
+  readonly #loop: Promise<void>;
+  #asked = 0;
+  #wake: () => void = () => {};
+
+  constructor(stream: StreamShape, source: string, options: SubscribeOptions, handler: Handler, wiring: Wiring) {
+    this.#stream = stream;
+    this.#source = source;
+    this.#name = consumerName(options.durable, source);
+    this.#prefetch = Math.max(1, options.prefetch ?? 64);
+    this.#wiring = wiring;
+    this.#intake = new Intake(handler, { batch: options.batch ?? 1, prefetch: this.#prefetch, log: wiring.log });
+    this.#renewal = setInterval(() => this.#renew(), RENEW).unref();
+    this.#loop = this.#run();
+  }
+
+  /** The connection went away: whatever was asked for is forgotten by the server. */
+  reset(): void {
+    for (const pull of this.#pulls) pull.stop(new Error('the connection was lost'));
+  }
+
+  async drain(): Promise<void> {
+    this.#stopping.abort();
+    this.#wake();
+    for (const pull of this.#pulls) pull.stop();
+    await this.#loop;
+    for (const arrival of await this.#intake.drain()) await arrival.settle({ kind: 'retry', after: 0, reason: 'drained' });
+    clearInterval(this.#renewal);
+    // Acknowledgements are only written to the socket: wait until the server has read them.
+    await Promise.race([this.#wiring.nc.flush(), delay(2_000, undefined, { ref: false })]).catch(() => {});
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      try {
+        await this.#pullUntilLost(await this.#consumer(), signal);
+      } catch (error) {
+        this.#wiring.log.info({ source: this.#source, consumer: this.#name, reason: messageOf(error) }, 'cannot consume yet; trying again');
+      }
+      await delay(TRY_AGAIN, undefined, { signal, ref: false }).catch(() => {});
+    }
+  }
+
+  /** Made anew when it is missing, then from the beginning of the stream: derived ids make the repetition harmless. */
+  async #consumer(): Promise<Consumer> {
+    const { nc, streams } = this.#wiring;
+    const { consumers } = await streams.manager();
+    const info = await consumers.info(this.#stream.name, this.#name).catch(async (error: unknown) => {
+      const code = apiCodeOf(error);
+      if (code !== 10014 && code !== 10059) throw error;
+      if (code === 10059) await streams.ensure();
+      return consumers.add(this.#stream.name, {
+        durable_name: this.#name,
+        filter_subject: this.#source,
+        ack_policy: AckPolicy.Explicit,
+        ack_wait: nanos(ACK_WAIT),
+        deliver_policy: DeliverPolicy.All,
+        max_deliver: -1,
+        // The bound is each reader's prefetch; this one only keeps readers that share the name from starving another.
+        max_ack_pending: 20_000,
+      });
+    });
+    return jetstream(nc).consumers.getConsumerFromInfo(info);
+  }
+
+  async #pullUntilLost(consumer: Consumer, signal: AbortSignal): Promise<void> {
+    let failure: unknown;
+    const running = new Set<Promise<void>>();
+    while (!signal.aborted && failure === undefined) {
+      const room = this.#prefetch - this.#asked - this.#unsettled.size;
+      if (room >= Math.max(1, this.#prefetch >> 1)) {
+        const pull = this.#pull(consumer, room)
+          .catch((error: unknown) => {
+            failure ??= error;
+          })
+          .finally(() => {
+            running.delete(pull);
+            this.#wake();
+          });
+        running.add(pull);
+      } else {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    }
+    for (const pull of this.#pulls) pull.stop();
+    await Promise.all(running);
+    if (failure !== undefined) throw failure;
+  }
+
+  async #pull(consumer: Consumer, room: number): Promise<void> {
+    let left = room;
+    this.#asked += room;
+    let pull: ConsumerMessages | undefined;
+    try {
+      pull = await consumer.fetch({ max_messages: room, expires: PULL });
+      this.#pulls.add(pull);
+      if (this.#stopping.signal.aborted) pull.stop();
+      for await (const message of pull) {
+        left--;
+        this.#asked--;
+        this.#arrive(message);
+      }
+    } finally {
+      this.#asked -= left;
+      if (pull !== undefined) this.#pulls.delete(pull);
+    }
+  }
+
+  #arrive(message: JsMsg): void {
+    this.#unsettled.add(message);
+    const delivery = deliveryOf(message);
+    const settle = (verdict: Verdict) => this.#settle(message, delivery, verdict);
+    if (!this.#intake.offer({ delivery, settle })) void settle({ kind: 'retry', after: 0, reason: 'drained' });
+  }
+
+  async #settle(message: JsMsg, delivery: Delivery, verdict: Verdict): Promise<void> {
+    try {
+      if (verdict.kind === 'park') await this.#wiring.park(delivery, verdict.reason);
+      // A pause of 0 would come back at once to a server that takes 0 for "none": both mean now.
+      if (verdict.kind === 'retry') message.nak(Math.max(0, Math.ceil(verdict.after)) || undefined);
+      else message.ack();
+    } catch (error) {
+      message.nak(5_000);
+      throw error;
+    } finally {
+      this.#unsettled.delete(message);
+      this.#wake();
+    }
+  }
+
+  #renew(): void {
+    if (this.#wiring.nc.isClosed()) return;
+    for (const message of this.#unsettled) message.working();
+  }
+}
+
+/** One consumer for each reader and filter. Job names hold no `_`, so the dots can become one. */
+export function consumerName(durable: string, source: string): string {
+  return `${durable}__${source}`.replaceAll('.', '_').replaceAll('*', 'any').replaceAll('>', 'all').replace(/[^A-Za-z0-9_-]/g, '-');
+}
+
+function deliveryOf(message: JsMsg): Delivery {
+  const headers: Record<string, string> = {};
+  for (const name of message.headers?.keys() ?? []) if (!name.startsWith('Nats-')) headers[name] = message.headers?.get(name) ?? '';
+  const id = message.headers?.get('Nats-Msg-Id') || `${message.info.stream}:${message.seq}`;
+  return { id, subject: message.subject, headers, body: message.data, deliveries: Math.max(1, message.info.deliveryCount) };
+}

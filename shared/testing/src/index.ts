@@ -1,0 +1,6 @@
+export { ensureServers } from './ensure-servers.ts';
+export { FakeTime } from './fake-time.ts';
+export { freePort } from './free-port.ts';
+export type { TestServer } from './server.ts';
+export { type PostgresOptions, type RabbitOptions, startNats, startPostgres, startRabbit } from './start-servers.ts';
+export { type WaitOptions, waitFor } from './wait-for.ts';

@@ -1,0 +1,38 @@
+import { startDockerServer } from './docker-server.ts';
+import { ensureServers } from './ensure-servers.ts';
+import { startLocalServer } from './local-server.ts';
+import { natsRecipe, postgresRecipe, rabbitRecipe } from './recipes.ts';
+import type { ServerRecipe, TestServer } from './server.ts';
+
+export interface RabbitOptions {
+  /** Further lines of rabbitmq.conf, such as `vm_memory_high_watermark.relative = 0.00001`. */
+  readonly config?: readonly string[];
+}
+
+export interface PostgresOptions {
+  /** True flushes every commit to disk, as in production; for benchmarks. Defaults to false. */
+  readonly durable?: boolean;
+  /** Server settings, such as `{ wal_level: 'logical' }`. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+/** A private RabbitMQ; takes about seven seconds. */
+export function startRabbit(options: RabbitOptions = {}): Promise<TestServer> {
+  return startServer(rabbitRecipe(options.config));
+}
+
+/** A private NATS with JetStream; takes about 0.2 seconds. */
+export function startNats(): Promise<TestServer> {
+  return startServer(natsRecipe());
+}
+
+/** A private PostgreSQL; takes about a second. */
+export function startPostgres(options: PostgresOptions = {}): Promise<TestServer> {
+  return startServer(postgresRecipe(options.settings ?? {}, options.durable ?? false));
+}
+
+async function startServer(recipe: ServerRecipe): Promise<TestServer> {
+  if (!recipe.binary()) await ensureServers((line) => process.stderr.write(`${line}\n`));
+  const binary = recipe.binary();
+  return binary ? startLocalServer(recipe, binary) : startDockerServer(recipe);
+}
