@@ -29,9 +29,9 @@ export function problemOf(error: unknown, instance: string): ProblemDocument {
   if (code === undefined) return { type: 'about:blank', title: 'Internal error', status: 500, detail: 'The console failed; its log says why.', instance };
   const prefix = `${code} ${ERRORS[code].title}: `;
   const message = messageOf(error);
-  return documentOf(code, message.startsWith(prefix) ? message.slice(prefix.length) : message, STATUS[code] ?? 503, instance);
+  return documentOf(code, message.startsWith(prefix) ? message.slice(prefix.length) : message, thrown.statusCode ?? STATUS[code] ?? 503, instance);
 }
 
 function documentOf(code: ErrorCode, detail: string, status: number, instance: string): ProblemDocument {
-  return { type: `https://millrace.dev/errors/${code}`, title: ERRORS[code].title, status, detail, code, fix: ERRORS[code].fix, instance };
+  return { type: `urn:millrace:error:${code}`, title: ERRORS[code].title, status, detail, code, fix: ERRORS[code].fix, instance };
 }

@@ -1,5 +1,5 @@
 import {
-  ChunkSettled, done, manualTick, messageOf, park, type Milliseconds, Redrive, retry, RunClosed, runIdOf, Tick, type Time, Trigger, type Verdict,
+  ChunkSettled, done, manualTick, messageOf, park, type Milliseconds, Redrive, retry, RunClosed, runIdOf, Tick, Trigger, type Verdict,
 } from '@millrace/core';
 import type { Delivery } from '@millrace/messaging';
 import type { Logger } from '@millrace/runtime';
@@ -15,16 +15,14 @@ const EARLY: Milliseconds = 250;
 export class Intake {
   readonly #store: PlanStore;
   readonly #jobs: ReadonlyMap<string, Job>;
-  readonly #time: Time;
   readonly #random: () => number;
   readonly #log: Logger;
   readonly #changed: () => void;
 
   /** `changed` is called whenever a row has been written that planning, dispatch or owed facts may wait for. */
-  constructor(store: PlanStore, jobs: ReadonlyMap<string, Job>, time: Time, random: () => number, log: Logger, changed: () => void) {
+  constructor(store: PlanStore, jobs: ReadonlyMap<string, Job>, random: () => number, log: Logger, changed: () => void) {
     this.#store = store;
     this.#jobs = jobs;
-    this.#time = time;
     this.#random = random;
     this.#log = log;
     this.#changed = changed;

@@ -1,7 +1,7 @@
 import { codeOf, type Envelope, messageOf, MillraceError, noCounts, type Time } from '@millrace/core';
 import type { Publisher } from '@millrace/messaging';
 import type { Queryable } from '@millrace/postgres';
-import { isCheckpoint, type Job } from 'millrace';
+import { checkpoint, isCheckpoint, type Job, tickInfo } from 'millrace';
 import { encodeChunk } from './chunk-message.ts';
 import { type BuiltChunk, ChunkBuilder, keyText } from './domain/chunk-builder.ts';
 import { KeySet } from './domain/key-set.ts';
@@ -88,10 +88,13 @@ class Planning {
     await this.#recall();
     const { time, database } = this.#context;
     const source = this.#job.items({
-      tick: { id: this.#run.tick, at: new Date(this.#run.nominal ?? this.#run.openedAt) },
-      params: this.#run.params, cursor: this.#run.cursor, checkpoint: (cursor: unknown) => ({ [CHECKPOINT]: true, cursor }) as never, signal,
-      query: (sql: string, params?: readonly unknown[]) => database.query(sql, params),
-    } as Parameters<Job['items']>[0]);
+      tick: tickInfo(this.#run.tick, this.#run.nominal ?? this.#run.openedAt),
+      params: this.#run.params,
+      cursor: this.#run.cursor,
+      checkpoint,
+      query: (sql, params) => database.query(sql, params),
+      signal,
+    });
     let index = 0;
     for await (const item of source) {
       if (signal.aborted) throw signal.reason;

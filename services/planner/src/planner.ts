@@ -1,4 +1,4 @@
-import { chunkQueue, JOBS_BUCKET, latestDue, messageOf } from '@millrace/core';
+import { chunkQueue, JOBS_BUCKET, latestDue, messageOf, type Verdict } from '@millrace/core';
 import type { Delivery, Handler, Subscription } from '@millrace/messaging';
 import type { Platform, Service } from '@millrace/runtime';
 import type { Job } from 'millrace';
@@ -45,7 +45,7 @@ export class Planner implements Service {
     this.#jobs = [...platform.jobs.values()];
     this.#names = [...platform.jobs.keys()];
     this.#dispatcher = new Dispatcher(store, platform.work, platform.time, platform.log, this.#names, config.window);
-    this.#intake = new Intake(store, platform.jobs, platform.time, platform.random, platform.log, () => this.#changed());
+    this.#intake = new Intake(store, platform.jobs, platform.random, platform.log, () => this.#changed());
   }
 
   async start(): Promise<void> {
@@ -56,7 +56,7 @@ export class Planner implements Service {
     const { events } = this.#platform;
     if (this.#config.alone) await this.#store.expireLeases();
     await this.#register();
-    const each = (handle: (delivery: Delivery) => Promise<import('@millrace/core').Verdict>): Handler => async (deliveries) => {
+    const each = (handle: (delivery: Delivery) => Promise<Verdict>): Handler => async (deliveries) => {
       const verdicts = [];
       for (const delivery of deliveries) verdicts.push(await handle(delivery));
       return verdicts;

@@ -1,6 +1,6 @@
 import { Chunk, ChunkSettled, chunkIdOf, chunkQueue, codeOf, done, messageOf, park, retry, type Time, type Verdict } from '@millrace/core';
 import type { Delivery, EventBroker, Subscription, WorkBroker } from '@millrace/messaging';
-import type { Service } from '@millrace/runtime';
+import type { Platform, Service } from '@millrace/runtime';
 import type { Job, Log } from 'millrace';
 import type { ProcessorConfig } from './config.ts';
 import { contradictionIn } from './domain/todo.ts';
@@ -17,7 +17,7 @@ export interface ProcessorOptions {
   readonly events: EventBroker;
   readonly openInbox: OpenInbox;
   readonly time: Time;
-  readonly log: Log;
+  readonly log: Platform['log'];
   readonly config: ProcessorConfig;
 }
 

@@ -128,7 +128,7 @@ class ItemsUnderWay {
   #returned(index: number, value: unknown): void {
     if (isSkip(value)) {
       this.#results.states[index] = 's';
-      this.#results.skipReasons.set(index, cut(String(value.reason)));
+      this.#results.skipReasons.set(index, cut(value.reason));
       return;
     }
     if (isReject(value)) return this.#thrown(index, value);
@@ -142,7 +142,7 @@ class ItemsUnderWay {
     const { job, chunk } = this.#run;
     // `throw skip(…)` is as clear as returning it.
     if (isSkip(error)) return this.#returned(index, error);
-    const blame = isReject(error) ? { class: 'rejected' as const, message: cut(String(error.reason)), retryAfter: undefined } : classifyError(error);
+    const blame = isReject(error) ? { class: 'rejected' as const, message: cut(error.reason), retryAfter: undefined } : classifyError(error);
     fail(this.#results, index, blame, chunk.attempt, job.manifest.retry.attempts);
   }
 }

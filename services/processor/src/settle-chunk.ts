@@ -68,8 +68,9 @@ export class SettleChunk {
         return await this.#inbox.transaction((tx) => this.#settleIn(tx, chunk, results, timing, { careful, expected, since, refused }));
       } catch (error) {
         const unknown = (error as { commitUnknown?: unknown } | null)?.commitUnknown === true;
-        const ofTheSink = 'error' in refused && refused.error === error;
-        if (!unknown && !careful && ((ofTheSink && !isOurs(error)) || isPoison(error))) careful = true;
+        // What user code threw is judged as it was thrown: a database may have wrapped it on the way out.
+        const fault = 'error' in refused ? !isOurs(refused.error) : isPoison(error);
+        if (!careful && fault && !unknown) careful = true;
         // Nobody knows whether it was committed; the next transaction finds the row, or writes it.
         else if (!unknown || tries >= 3) throw error;
         expected = unknown || expected;
@@ -81,6 +82,8 @@ export class SettleChunk {
     tx: InboxTransaction, chunk: Chunk, results: Results, timing: Timing,
     how: { readonly careful: boolean; readonly expected: boolean; readonly since: number; readonly refused: { error?: unknown } },
   ): Promise<InboxRow> {
+    // The database may call again after a deadlock.
+    delete how.refused.error;
     let before = how.expected ? await tx.lock(chunk) : undefined;
     let row: InboxRow | undefined;
     if (!before) {

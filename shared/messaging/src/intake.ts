@@ -25,7 +25,14 @@ export class Intake {
   #scheduled = false;
   #closed = false;
 
-  constructor(handler: Handler, options: { readonly batch: number; readonly prefetch: number; readonly log: Log }) {
+  constructor(
+    handler: Handler,
+    options: {
+      readonly batch: number;
+      readonly prefetch: number;
+      readonly log: Log;
+    },
+  ) {
     this.#handler = handler;
     this.#batch = Math.max(1, Math.min(options.batch, options.prefetch));
     this.#calls = Math.max(1, Math.ceil(options.prefetch / this.#batch));
@@ -77,7 +84,13 @@ export class Intake {
     try {
       verdicts = await this.#handler(group.map((arrival) => arrival.delivery));
     } catch (error) {
-      this.#log.warn({ err: error, ids: group.slice(0, 5).map((arrival) => arrival.delivery.id) }, 'a handler threw; its deliveries go back');
+      this.#log.warn(
+        {
+          err: error,
+          ids: group.slice(0, 5).map((arrival) => arrival.delivery.id),
+        },
+        'a handler threw; its deliveries go back',
+      );
       verdicts = group.map(({ delivery }) => retry(pauseAfter(delivery.deliveries), messageOf(error)));
     }
     await Promise.all(

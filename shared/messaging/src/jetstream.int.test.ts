@@ -19,8 +19,13 @@ messagingContract('JetStream', { queues: false, streams: true, restart: true }, 
 
 describe('the first connection to NATS', () => {
   test('says MR3005 and the address, never the password, where nobody listens', async () => {
-    const error = await connectJetStream({ url: 'nats://user:s3cret@127.0.0.1:1' }).catch((caught: unknown) => caught as Error);
-    expect(error).toMatchObject({ code: 'MR3005', message: expect.stringContaining('127.0.0.1:1') });
+    const error = await connectJetStream({
+      url: 'nats://user:s3cret@127.0.0.1:1',
+    }).catch((caught: unknown) => caught as Error);
+    expect(error).toMatchObject({
+      code: 'MR3005',
+      message: expect.stringContaining('127.0.0.1:1'),
+    });
     expect(String(error)).not.toContain('s3cret');
   });
 });

@@ -91,7 +91,14 @@ class JetStream implements EventBroker {
       streams: this.#streams,
       log: this.#log,
       park: ({ id, subject, headers, body }, reason) =>
-        this.#publisher.publish([{ id, subject: parkedSubject(subject), headers: { ...headers, [REASON_HEADER]: reason }, body }]),
+        this.#publisher.publish([
+          {
+            id,
+            subject: parkedSubject(subject),
+            headers: { ...headers, [REASON_HEADER]: reason },
+            body,
+          },
+        ]),
     });
     this.#consumers.add(consumer);
     return {
@@ -144,7 +151,13 @@ async function firstEnsure(streams: NatsStreams, patience: Milliseconds = 3_000)
 function isDisabled(error: unknown): boolean {
   const code = apiCodeOf(error);
   const { name, message } = (error ?? {}) as Partial<Error>;
-  return code === 10039 || code === 10076 || name === 'JetStreamNotEnabled' || name === 'NoRespondersError' || /no responders|jetstream is not enabled/i.test(message ?? '');
+  return (
+    code === 10039 ||
+    code === 10076 ||
+    name === 'JetStreamNotEnabled' ||
+    name === 'NoRespondersError' ||
+    /no responders|jetstream is not enabled/i.test(message ?? '')
+  );
 }
 
 function refusal(error: unknown, hosts: string): MillraceError {
@@ -155,14 +168,25 @@ function refusal(error: unknown, hosts: string): MillraceError {
 }
 
 /** The client takes no credentials in URLs. */
-function prepare(url: string): { servers: string[]; hosts: string; login: { user?: string; pass?: string; token?: string; tls?: object } } {
+function prepare(url: string): {
+  servers: string[];
+  hosts: string;
+  login: { user?: string; pass?: string; token?: string; tls?: object };
+} {
   try {
     const urls = url.split(',').map((text) => new URL(text.includes('://') ? text.trim() : `nats://${text.trim()}`));
     const servers = urls.map((each) => `${each.hostname}:${each.port || 4222}`);
     const user = decodeURIComponent(urls[0]?.username ?? '');
     const pass = decodeURIComponent(urls[0]?.password ?? '');
     const login = user === '' ? {} : pass === '' ? { token: user } : { user, pass };
-    return { servers, hosts: servers.join(', '), login: { ...login, ...(urls.some(({ protocol }) => protocol === 'tls:') ? { tls: {} } : {}) } };
+    return {
+      servers,
+      hosts: servers.join(', '),
+      login: {
+        ...login,
+        ...(urls.some(({ protocol }) => protocol === 'tls:') ? { tls: {} } : {}),
+      },
+    };
   } catch {
     throw new MillraceError('MR2001', 'NATS_URL is not a URL such as nats://user:password@host:4222');
   }

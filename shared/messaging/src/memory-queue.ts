@@ -37,7 +37,15 @@ export class MemoryQueue {
 
   consume(handler: Handler, options: Pick<SubscribeOptions, 'batch' | 'prefetch'>): Subscription {
     const prefetch = options.prefetch ?? 64;
-    const consumer: Consumer = { intake: new Intake(handler, { batch: options.batch ?? 1, prefetch, log: silent }), prefetch, unsettled: 0 };
+    const consumer: Consumer = {
+      intake: new Intake(handler, {
+        batch: options.batch ?? 1,
+        prefetch,
+        log: silent,
+      }),
+      prefetch,
+      unsettled: 0,
+    };
     this.#consumers.push(consumer);
     this.#pump();
     return { drain: () => this.#drain(consumer) };
@@ -60,7 +68,10 @@ export class MemoryQueue {
       if (consumer === undefined) break;
       const delivery = this.#ready[this.#head++] as Delivery;
       consumer.unsettled++;
-      consumer.intake.offer({ delivery, settle: (verdict) => this.#settle(consumer, delivery, verdict) });
+      consumer.intake.offer({
+        delivery,
+        settle: (verdict) => this.#settle(consumer, delivery, verdict),
+      });
     }
     // The head moves instead of shifting the array, which would cost its whole length each time.
     if (this.#head > 1_024 || this.ready === 0) {

@@ -12,14 +12,21 @@ const KEPT_SUBJECTS = 100_000;
 
 const realTime: Time = {
   now: () => Date.now(),
-  sleep: (duration, signal) => delay(duration, undefined, { ref: false, ...(signal ? { signal } : {}) }).catch(() => undefined),
+  sleep: (duration, signal) =>
+    delay(duration, undefined, {
+      ref: false,
+      ...(signal ? { signal } : {}),
+    }).catch(() => undefined),
 };
 
 /**
  * Both brokers inside this process, for the embedded mode, the simulator and tests. What they hold is lost with the
  * process; the ledger replaces it.
  */
-export function openMemoryBrokers(time: Time = realTime): { work: WorkBroker; events: EventBroker } {
+export function openMemoryBrokers(time: Time = realTime): {
+  work: WorkBroker;
+  events: EventBroker;
+} {
   return { work: new MemoryWork(time), events: new MemoryEvents(time) };
 }
 
@@ -81,7 +88,9 @@ class MemoryWork implements WorkBroker {
   }
 
   #declare(name: string): void {
-    const queue = new MemoryQueue(this.#time, (delivery, reason) => this.#queues.get(PARKED_QUEUE)?.push(parked(delivery, reason, PARKED_QUEUE)));
+    const queue = new MemoryQueue(this.#time, (delivery, reason) =>
+      this.#queues.get(PARKED_QUEUE)?.push(parked(delivery, reason, PARKED_QUEUE)),
+    );
     this.#queues.set(name, queue);
     for (const begin of this.#early.get(name) ?? []) begin(queue);
     this.#early.delete(name);
@@ -92,7 +101,13 @@ class MemoryWork implements WorkBroker {
 interface MemoryStream {
   readonly log: Envelope[];
   bytes: number;
-  readonly readers: Map<string, { readonly matches: (subject: string) => boolean; readonly queue: MemoryQueue }>;
+  readonly readers: Map<
+    string,
+    {
+      readonly matches: (subject: string) => boolean;
+      readonly queue: MemoryQueue;
+    }
+  >;
 }
 
 class MemoryEvents implements EventBroker {
@@ -162,7 +177,11 @@ class MemoryEvents implements EventBroker {
   #stream(subject: string): MemoryStream {
     const shape = streamOf(subject);
     if (shape === undefined) throw new MillraceError('MR3013', `no stream holds "${subject}"`);
-    const stream = this.#streams.get(shape.name) ?? { log: [], bytes: 0, readers: new Map() };
+    const stream = this.#streams.get(shape.name) ?? {
+      log: [],
+      bytes: 0,
+      readers: new Map(),
+    };
     this.#streams.set(shape.name, stream);
     return stream;
   }
@@ -186,10 +205,18 @@ function trim(stream: MemoryStream): void {
 }
 
 function parked({ id, headers, body }: Delivery, reason: string, subject: string): Envelope {
-  return { id, subject, headers: { ...headers, [REASON_HEADER]: reason }, body };
+  return {
+    id,
+    subject,
+    headers: { ...headers, [REASON_HEADER]: reason },
+    body,
+  };
 }
 
 function refuseWhenClosed(open: boolean, signal: AbortSignal | undefined): void {
   if (!open) throw new MillraceError('MR3013', 'the broker connection is closed');
-  if (signal?.aborted) throw new MillraceError('MR3013', 'publishing was aborted', { cause: signal.reason });
+  if (signal?.aborted)
+    throw new MillraceError('MR3013', 'publishing was aborted', {
+      cause: signal.reason,
+    });
 }

@@ -42,7 +42,10 @@ export class NatsBucket implements Bucket {
   async #try<T>(action: (kv: KV) => Promise<T>): Promise<T> {
     for (let tried = 1; ; tried++) {
       try {
-        this.#kv ??= new Kvm(this.#nc).create(this.#name, { history: 1, replicas: this.#replicas });
+        this.#kv ??= new Kvm(this.#nc).create(this.#name, {
+          history: 1,
+          replicas: this.#replicas,
+        });
         return await action(await this.#kv);
       } catch (error) {
         this.#kv = undefined;

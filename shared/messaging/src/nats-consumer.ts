@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { AckPolicy, type Consumer, type ConsumerMessages, DeliverPolicy, type JsMsg, jetstream } from '@nats-io/jetstream';
 import { type Milliseconds, messageOf, type Verdict } from '@millrace/core';
+import { AckPolicy, type Consumer, type ConsumerMessages, DeliverPolicy, type JsMsg, jetstream } from '@nats-io/jetstream';
 import { type NatsConnection, nanos } from 'nats';
 import { Intake } from './intake.ts';
 import type { Log } from './log.ts';
@@ -47,7 +47,11 @@ export class NatsConsumer {
     this.#name = consumerName(options.durable, source);
     this.#prefetch = Math.max(1, options.prefetch ?? 64);
     this.#wiring = wiring;
-    this.#intake = new Intake(handler, { batch: options.batch ?? 1, prefetch: this.#prefetch, log: wiring.log });
+    this.#intake = new Intake(handler, {
+      batch: options.batch ?? 1,
+      prefetch: this.#prefetch,
+      log: wiring.log,
+    });
     this.#renewal = setInterval(() => this.#renew(), RENEW).unref();
     this.#loop = this.#run();
   }
@@ -74,7 +78,14 @@ export class NatsConsumer {
       try {
         await this.#pullUntilLost(await this.#consumer(), signal);
       } catch (error) {
-        this.#wiring.log.info({ source: this.#source, consumer: this.#name, reason: messageOf(error) }, 'cannot consume yet; trying again');
+        this.#wiring.log.info(
+          {
+            source: this.#source,
+            consumer: this.#name,
+            reason: messageOf(error),
+          },
+          'cannot consume yet; trying again',
+        );
       }
       await delay(TRY_AGAIN, undefined, { signal, ref: false }).catch(() => {});
     }
@@ -177,12 +188,22 @@ export class NatsConsumer {
 
 /** One consumer for each reader and filter. Job names hold no `_`, so the dots can become one. */
 export function consumerName(durable: string, source: string): string {
-  return `${durable}__${source}`.replaceAll('.', '_').replaceAll('*', 'any').replaceAll('>', 'all').replace(/[^A-Za-z0-9_-]/g, '-');
+  return `${durable}__${source}`
+    .replaceAll('.', '_')
+    .replaceAll('*', 'any')
+    .replaceAll('>', 'all')
+    .replace(/[^A-Za-z0-9_-]/g, '-');
 }
 
 function deliveryOf(message: JsMsg): Delivery {
   const headers: Record<string, string> = {};
   for (const name of message.headers?.keys() ?? []) if (!name.startsWith('Nats-')) headers[name] = message.headers?.get(name) ?? '';
   const id = message.headers?.get('Nats-Msg-Id') || `${message.info.stream}:${message.seq}`;
-  return { id, subject: message.subject, headers, body: message.data, deliveries: Math.max(1, message.info.deliveryCount) };
+  return {
+    id,
+    subject: message.subject,
+    headers,
+    body: message.data,
+    deliveries: Math.max(1, message.info.deliveryCount),
+  };
 }

@@ -1,11 +1,13 @@
+import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type JetStreamClient, jetstream } from '@nats-io/jetstream';
 import { type Envelope, type Milliseconds, MillraceError, messageOf } from '@millrace/core';
+import { type JetStreamClient, jetstream } from '@nats-io/jetstream';
 import { headers, type NatsConnection } from 'nats';
 import type { Log } from './log.ts';
 import { apiCodeOf, apiStatusOf, type NatsStreams } from './nats-streams.ts';
 import { streamOf } from './parking.ts';
 import type { PublishOptions } from './ports.ts';
+import { Window } from './window.ts';
 
 const WRONG_LAST_SEQUENCE = 10071;
 const STREAM_NOT_FOUND = 10059;
@@ -18,71 +20,76 @@ export class NatsPublisher {
   readonly #nc: NatsConnection;
   readonly #streams: NatsStreams;
   readonly #log: Log;
-  readonly #limit: number;
-  readonly #room: (() => void)[] = [];
+  readonly #window: Window;
   readonly #closing = new AbortController();
-  #inFlight = 0;
 
   constructor(nc: NatsConnection, streams: NatsStreams, log: Log, limit: number) {
     this.#nc = nc;
     this.#js = jetstream(nc, { timeout: ACK_TIMEOUT });
     this.#streams = streams;
     this.#log = log;
-    this.#limit = limit;
+    this.#window = new Window(limit);
   }
 
-  async publish(messages: readonly Envelope[], options: PublishOptions = {}): Promise<void> {
+  async publish(messages: readonly Envelope[], { once = false, signal }: PublishOptions = {}): Promise<void> {
+    const stop = signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal]);
+    setMaxListeners(0, stop); // one for each message on its way
     const acknowledged: Promise<void>[] = [];
     let failure: unknown;
     for (const message of messages) {
-      while (this.#inFlight >= this.#limit) await new Promise<void>((resolve) => this.#room.push(resolve));
-      if (failure !== undefined) break;
-      this.#inFlight++;
+      const entered = await this.#window.enter(stop);
+      if (!entered) failure ??= aborted(message, stop);
+      if (failure !== undefined) {
+        if (entered) this.#window.leave();
+        break;
+      }
       acknowledged.push(
-        this.#publishOne(message, options)
+        this.#publishOne(message, once, stop)
           .catch((error: unknown) => {
             failure ??= error;
           })
-          .finally(() => {
-            this.#inFlight--;
-            this.#room.shift()?.();
-          }),
+          .finally(() => this.#window.leave()),
       );
     }
     await Promise.all(acknowledged);
     if (failure !== undefined) throw failure;
-    // Whoever was woken by the last place and did not need it passes it on.
-    if (this.#inFlight < this.#limit) this.#room.shift()?.();
   }
 
   close(): void {
     this.#closing.abort(new Error('the connection is closed'));
   }
 
-  async #publishOne(message: Envelope, { once, signal }: PublishOptions): Promise<void> {
-    if (streamOf(message.subject) === undefined) throw new MillraceError('MR3013', `no stream holds "${message.subject}" (message ${message.id})`);
-    const given = signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal]);
+  async #publishOne(message: Envelope, once: boolean, stop: AbortSignal): Promise<void> {
+    if (streamOf(message.subject) === undefined)
+      throw new MillraceError('MR3013', `no stream holds "${message.subject}" (message ${message.id})`);
     for (let pause = 100; ; pause = Math.min(LONGEST_PAUSE, pause * 2)) {
-      if (given.aborted) throw new MillraceError('MR3013', `publishing ${message.id} was aborted`, { cause: given.reason });
+      if (stop.aborted) throw aborted(message, stop);
       try {
         await unlessAborted(
           this.#js.publish(message.subject, message.body, {
             msgID: message.id,
             headers: headersOf(message),
-            ...(once === true ? { expect: { lastSubjectSequence: 0 } } : {}),
+            ...(once ? { expect: { lastSubjectSequence: 0 } } : {}),
           }),
-          given,
+          stop,
         );
         return;
       } catch (error) {
-        if (once === true && apiCodeOf(error) === WRONG_LAST_SEQUENCE) return;
-        if (this.#isFinal(error)) throw new MillraceError('MR3013', `NATS refused message ${message.id} for "${message.subject}" (${messageOf(error)})`, { cause: error });
-        if (!given.aborted && pause >= 800) this.#log.warn({ id: message.id, reason: messageOf(error) }, 'NATS does not accept a message yet; trying again');
+        if (once && apiCodeOf(error) === WRONG_LAST_SEQUENCE) return;
+        if (this.#isFinal(error))
+          throw new MillraceError('MR3013', `NATS refused message ${message.id} for "${message.subject}" (${messageOf(error)})`, {
+            cause: error,
+          });
+        if (!stop.aborted && pause >= 800)
+          this.#log.warn({ id: message.id, reason: messageOf(error) }, 'NATS does not accept a message yet; trying again');
         // No responders or no stream: the server may have been wiped. Where it is merely away this fails, and so be it.
-        if (!given.aborted && !this.#nc.isClosed()) await this.#streams.ensure().catch(() => {});
+        if (!stop.aborted && !this.#nc.isClosed()) await this.#streams.ensure().catch(() => {});
       }
       // Half fixed, half random: publishers that lost one server do not return in step.
-      await delay(pause / 2 + (Math.random() * pause) / 2, undefined, { signal: given, ref: false }).catch(() => {});
+      await delay(pause / 2 + (Math.random() * pause) / 2, undefined, {
+        signal: stop,
+        ref: false,
+      }).catch(() => {});
     }
   }
 
@@ -93,6 +100,12 @@ export class NatsPublisher {
     const name = (error as Error)?.name;
     return name === 'InvalidArgumentError' || name === 'InvalidSubjectError' || name === 'PermissionViolationError';
   }
+}
+
+function aborted({ id }: Envelope, { reason }: AbortSignal): MillraceError {
+  return new MillraceError('MR3013', `publishing ${id} was aborted`, {
+    cause: reason,
+  });
 }
 
 function headersOf({ headers: given }: Envelope) {

@@ -1,5 +1,5 @@
-import { DiscardPolicy, type JetStreamManager, jetstreamManager, RetentionPolicy, StorageType } from '@nats-io/jetstream';
 import { MillraceError, STREAMS } from '@millrace/core';
+import { DiscardPolicy, type JetStreamManager, jetstreamManager, RetentionPolicy, StorageType } from '@nats-io/jetstream';
 import { type NatsConnection, nanos } from 'nats';
 import { PARKED_STREAM, type StreamShape } from './parking.ts';
 

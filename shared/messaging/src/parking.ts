@@ -4,13 +4,19 @@ import { PARKED_QUEUE, STREAMS } from '@millrace/core';
 export const REASON_HEADER = 'millrace-reason';
 
 /** Messages parked from streams: `millrace.parked.<original subject>`. */
-export const PARKED_STREAM = { name: 'MILLRACE_PARKED', subjects: [`${PARKED_QUEUE}.>`] } as const;
+export const PARKED_STREAM = {
+  name: 'MILLRACE_PARKED',
+  subjects: [`${PARKED_QUEUE}.>`],
+} as const;
 
 export function parkedSubject(subject: string): string {
   return `${PARKED_QUEUE}.${subject}`;
 }
 
-const ALL_STREAMS = [...Object.values(STREAMS), PARKED_STREAM].map(({ name, subjects }) => ({ name, subjects: subjects as readonly string[] }));
+const ALL_STREAMS = [...Object.values(STREAMS), PARKED_STREAM].map(({ name, subjects }) => ({
+  name,
+  subjects: subjects as readonly string[],
+}));
 export type StreamShape = (typeof ALL_STREAMS)[number];
 
 /** The stream that holds a subject, or all that a filter can match; undefined when there is none. */

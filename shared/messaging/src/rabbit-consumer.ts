@@ -36,7 +36,11 @@ export class RabbitConsumer {
     this.#queue = queue;
     this.#prefetch = Math.max(1, Math.min(options.prefetch ?? 64, 65_535));
     this.#wiring = wiring;
-    this.#intake = new Intake(handler, { batch: options.batch ?? 1, prefetch: this.#prefetch, log: wiring.log });
+    this.#intake = new Intake(handler, {
+      batch: options.batch ?? 1,
+      prefetch: this.#prefetch,
+      log: wiring.log,
+    });
     this.#loop = this.#run();
   }
 
@@ -68,36 +72,35 @@ export class RabbitConsumer {
   async #consumeUntilLost(signal: AbortSignal): Promise<void> {
     const channel = await unlessAborted(this.#wiring.openChannel(), signal);
     if (channel === undefined) return;
-    let alive = true;
-    const lost = new Promise<void>((resolve) => {
-      const end = () => {
-        alive = false;
-        resolve();
-      };
-      channel.on('error', () => {});
-      channel.on('close', end);
-      signal.addEventListener('abort', () => resolve(), { once: true });
-      this.#onCancelled = end;
+    // The broker says `null` when it cancels the consumer, for instance because the queue was deleted.
+    let cancelled = () => {};
+    const lost = new Promise<'closed' | 'cancelled'>((resolve) => {
+      cancelled = () => resolve('cancelled');
+      channel.on('close', () => resolve('closed'));
     });
+    channel.on('error', () => {});
     await channel.prefetch(this.#prefetch);
     const { consumerTag } = await channel.consume(this.#queue, (message) => {
-      if (message === null) this.#onCancelled();
-      else if (!this.#intake.offer({ delivery: deliveryOf(message), settle: (verdict) => this.#settle(channel, message, verdict) })) quietly(() => channel.nack(message, false, true));
+      if (message === null) cancelled();
+      else if (
+        !this.#intake.offer({
+          delivery: deliveryOf(message),
+          settle: (verdict) => this.#settle(channel, message, verdict),
+        })
+      )
+        quietly(() => channel.nack(message, false, true));
     });
-    this.#open = { channel, tag: consumerTag };
     if (signal.aborted) {
-      this.#open = undefined;
       await channel.cancel(consumerTag).catch(() => {});
       await channel.close().catch(() => {});
       return;
     }
-    await lost;
-    if (signal.aborted) return; // drain() has the channel
+    this.#open = { channel, tag: consumerTag };
+    const why = await lost;
+    if (signal.aborted) return; // drain() closes the channel
     this.#open = undefined;
-    if (!alive) await channel.close().catch(() => {});
+    if (why === 'cancelled') await channel.close().catch(() => {});
   }
-
-  #onCancelled: () => void = () => {};
 
   #settle(channel: Channel, message: ConsumeMessage, verdict: Verdict): void | Promise<void> {
     switch (verdict.kind) {
@@ -124,7 +127,12 @@ export class RabbitConsumer {
   async #park(channel: Channel, message: ConsumeMessage, reason: string): Promise<void> {
     const { id, headers, body } = deliveryOf(message);
     try {
-      await this.#wiring.publish({ id, subject: PARKED_QUEUE, headers: { ...headers, [REASON_HEADER]: reason }, body });
+      await this.#wiring.publish({
+        id,
+        subject: PARKED_QUEUE,
+        headers: { ...headers, [REASON_HEADER]: reason },
+        body,
+      });
     } catch (error) {
       this.#wiring.log.warn({ id, err: error }, 'cannot park a message; it goes back to its queue');
       return this.#giveBackLater(channel, message, 5_000);
@@ -140,7 +148,13 @@ function deliveryOf(message: ConsumeMessage): Delivery {
   for (const [name, value] of Object.entries(raw)) if (typeof value === 'string' && !name.startsWith('x-')) headers[name] = value;
   const count = Number(raw['x-delivery-count'] ?? 0);
   const deliveries = Number.isFinite(count) && count > 0 ? count + 1 : fields.redelivered ? 2 : 1;
-  return { id: String(properties.messageId ?? ''), subject: fields.routingKey, headers, body: message.content, deliveries };
+  return {
+    id: String(properties.messageId ?? ''),
+    subject: fields.routingKey,
+    headers,
+    body: message.content,
+    deliveries,
+  };
 }
 
 /** On a channel that has closed meanwhile the broker has already taken everything back. */
@@ -150,14 +164,17 @@ function quietly(act: () => void): void {
   } catch {}
 }
 
+/** Opening a channel waits for the connection, perhaps for long: a drain must not. */
 async function unlessAborted(opening: Promise<Channel>, signal: AbortSignal): Promise<Channel | undefined> {
+  const settled = new AbortController();
   const aborted = new Promise<undefined>((resolve) => {
     if (signal.aborted) resolve(undefined);
-    signal.addEventListener('abort', () => resolve(undefined), { once: true });
+    signal.addEventListener('abort', () => resolve(undefined), {
+      once: true,
+      signal: settled.signal,
+    });
   });
-  const channel = await Promise.race([opening, aborted]);
-  if (channel === undefined) {
-    opening.then((late) => late.close()).catch(() => {});
-  }
+  const channel = await Promise.race([opening, aborted]).finally(() => settled.abort());
+  if (channel === undefined) opening.then((late) => late.close()).catch(() => {});
   return channel;
 }

@@ -13,12 +13,23 @@ export async function openLink(url: string, purpose: string, log: Log, setup: (m
   const { address, host } = prepare(url);
   let up = false;
   let closed = false;
+  const prepared = async (fresh: ChannelModel) => {
+    fresh.on('error', () => {}); // until the recovery listens, an error here would end the process
+    await setup(fresh);
+  };
   const model = await connect(address, {
     timeout: 10_000,
     noDelay: true,
     clientProperties: { connection_name: `millrace ${purpose}` },
     // The first connection fails fast, so that a wrong URL is a message and not a silence.
-    recovery: { initialDelay: 100, maxDelay: 5_000, jitter: 0.5, initialMaxRetries: 0, waitForConnect: false, setup },
+    recovery: {
+      initialDelay: 100,
+      maxDelay: 5_000,
+      jitter: 0.5,
+      initialMaxRetries: 0,
+      waitForConnect: false,
+      setup: prepared,
+    },
   });
   model.on('error', () => {}); // always followed by 'disconnect'
   model.on('connect', () => {
@@ -51,7 +62,8 @@ export async function openLink(url: string, purpose: string, log: Log, setup: (m
 
 function refusal(error: unknown, host: string): MillraceError {
   const text = messageOf(error);
-  if (/ACCESS[_-]REFUSED|NOT_ALLOWED|403|530|Handshake terminated|authentication/i.test(text)) return new MillraceError('MR3004', `${host} refused the login or the virtual host`);
+  if (/ACCESS[_-]REFUSED|NOT_ALLOWED|403|530|Handshake terminated|authentication/i.test(text))
+    return new MillraceError('MR3004', `${host} refused the login or the virtual host`);
   const code = (error as { code?: unknown })?.code ?? (error as { cause?: { code?: unknown } })?.cause?.code;
   return new MillraceError('MR3003', `${host} (${typeof code === 'string' ? code : text})`);
 }
@@ -61,7 +73,10 @@ function prepare(url: string): { address: string; host: string } {
   try {
     const parsed = new URL(url);
     if (!parsed.searchParams.has('heartbeat')) parsed.searchParams.set('heartbeat', '15');
-    return { address: parsed.href, host: `${parsed.hostname}:${parsed.port || (parsed.protocol === 'amqps:' ? 5671 : 5672)}` };
+    return {
+      address: parsed.href,
+      host: `${parsed.hostname}:${parsed.port || (parsed.protocol === 'amqps:' ? 5671 : 5672)}`,
+    };
   } catch {
     throw new MillraceError('MR2001', 'AMQP_URL is not a URL such as amqp://user:password@host:5672/vhost');
   }

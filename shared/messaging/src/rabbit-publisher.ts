@@ -1,6 +1,7 @@
 import { type Envelope, MillraceError, messageOf } from '@millrace/core';
 import type { ChannelModel, ConfirmChannel } from 'amqplib';
 import type { PublishOptions } from './ports.ts';
+import { Window } from './window.ts';
 
 interface Outgoing {
   readonly token: string;
@@ -10,19 +11,18 @@ interface Outgoing {
 
 /**
  * Publishes with confirms. A message stays in `#outgoing` until the broker confirms, refuses or returns it; what a lost
- * channel leaves there is sent again over the next one (at least once). The size of that map is bounded: amqplib itself
+ * channel leaves there is sent again over the next one (at least once). The size of that map is bounded by a window: amqplib itself
  * buffers without limit while the broker blocks.
  */
 export class RabbitPublisher {
-  readonly #limit: number;
+  readonly #window: Window;
   readonly #outgoing = new Map<string, Outgoing>();
-  readonly #room: (() => void)[] = [];
   #channel: ConfirmChannel | undefined;
   #closed = false;
   #count = 0;
 
   constructor(limit: number) {
-    this.#limit = limit;
+    this.#window = new Window(limit);
   }
 
   /** Called for every new connection. */
@@ -48,8 +48,12 @@ export class RabbitPublisher {
     const confirmed: Promise<void>[] = [];
     let failure: unknown;
     for (const message of messages) {
-      if (this.#outgoing.size >= this.#limit) await this.#waitForRoom(signal);
-      if (failure !== undefined) break;
+      const entered = await this.#window.enter(signal);
+      if (!entered) failure ??= new MillraceError('MR3013', `publishing ${message.id} was aborted`, { cause: signal?.reason });
+      if (failure !== undefined) {
+        if (entered) this.#window.leave();
+        break;
+      }
       confirmed.push(
         this.#publishOne(message, signal).catch((error: unknown) => {
           failure ??= error;
@@ -62,20 +66,26 @@ export class RabbitPublisher {
 
   close(): void {
     this.#closed = true;
-    for (const outgoing of [...this.#outgoing.values()]) outgoing.settle(new MillraceError('MR3013', 'the connection was closed before the broker confirmed'));
+    for (const outgoing of [...this.#outgoing.values()])
+      outgoing.settle(new MillraceError('MR3013', 'the connection was closed before the broker confirmed'));
   }
 
   #publishOne(envelope: Envelope, signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
       const token = String(++this.#count);
-      const abort = () => outgoing.settle(new MillraceError('MR3013', `publishing ${envelope.id} was aborted`, { cause: signal?.reason }));
+      const abort = () =>
+        outgoing.settle(
+          new MillraceError('MR3013', `publishing ${envelope.id} was aborted`, {
+            cause: signal?.reason,
+          }),
+        );
       const outgoing: Outgoing = {
         token,
         envelope,
         settle: (error) => {
           if (!this.#outgoing.delete(token)) return;
           signal?.removeEventListener('abort', abort);
-          this.#room.shift()?.();
+          this.#window.leave();
           if (error === undefined) resolve();
           else reject(error);
         },
@@ -91,32 +101,31 @@ export class RabbitPublisher {
   #send(channel: ConfirmChannel, { envelope, token, settle }: Outgoing): void {
     const { body } = envelope;
     const content = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
-    const options = { persistent: true, mandatory: true, messageId: envelope.id, correlationId: token, contentType: 'application/json', headers: envelope.headers };
+    const options = {
+      persistent: true,
+      mandatory: true,
+      messageId: envelope.id,
+      correlationId: token,
+      contentType: 'application/json',
+      headers: envelope.headers,
+    };
     try {
       channel.publish('', envelope.subject, content, options, (error) => {
         if (error == null) settle();
         // Any other error says that the channel closed: the message is sent again over the next one.
-        else if (messageOf(error) === 'message nacked') settle(new MillraceError('MR3013', `RabbitMQ refused message ${envelope.id} for "${envelope.subject}"`));
+        else if (messageOf(error) === 'message nacked')
+          settle(new MillraceError('MR3013', `RabbitMQ refused message ${envelope.id} for "${envelope.subject}"`));
       });
     } catch (error) {
       // A closing channel also throws: those messages are sent again over the next one. Anything else is our own mistake.
-      if ((error as Error).name !== 'IllegalOperationError') settle(new MillraceError('MR3013', `message ${envelope.id} cannot be encoded`, { cause: error }));
+      if ((error as Error).name !== 'IllegalOperationError')
+        settle(new MillraceError('MR3013', `message ${envelope.id} cannot be encoded`, { cause: error }));
     }
   }
 
-  async #waitForRoom(signal: AbortSignal | undefined): Promise<void> {
-    while (this.#outgoing.size >= this.#limit && !this.#closed && !signal?.aborted) {
-      await new Promise<void>((resolve) => {
-        this.#room.push(resolve);
-        signal?.addEventListener('abort', () => resolve(), { once: true });
-      });
-    }
-    // Whoever was woken and leaves without using the place passes it on.
-    if (signal?.aborted) this.#room.shift()?.();
-  }
-
+  /** Until it works, or until the recovery of the connection has attached a new channel. */
   async #reopen(model: ChannelModel): Promise<void> {
     if (this.#closed || this.#channel !== undefined) return;
-    await this.attach(model).catch(() => {}); // the connection itself is gone: its recovery attaches again
+    await this.attach(model).catch(() => setTimeout(() => void this.#reopen(model), 1_000).unref());
   }
 }

@@ -18,7 +18,10 @@ const WORK_QUEUE = {
   },
 };
 const LONGEST_WAIT = 10_000;
-const PARKING = { durable: true, arguments: { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000 } };
+const PARKING = {
+  durable: true,
+  arguments: { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000 },
+};
 
 /** Declares and inspects, one request at a time on a channel of its own: every refusal kills the channel. */
 export class RabbitTopology {
@@ -62,7 +65,8 @@ export class RabbitTopology {
 
   #ask<T>(request: (channel: Channel) => Promise<T>): Promise<T> {
     const answer = this.#last.then(async () => {
-      const channel = (this.#channel ??= await this.#open());
+      this.#channel ??= await this.#open();
+      const channel = this.#channel;
       try {
         return await request(channel);
       } catch (error) {

@@ -19,8 +19,13 @@ messagingContract('RabbitMQ', { queues: true, streams: false, restart: true }, a
 
 describe('the first connection to RabbitMQ', () => {
   test('says MR3003 and the address, never the password, where nobody listens', async () => {
-    const error = await connectRabbit({ url: 'amqp://user:s3cret@127.0.0.1:1' }).catch((caught: unknown) => caught as Error);
-    expect(error).toMatchObject({ code: 'MR3003', message: expect.stringContaining('127.0.0.1:1') });
+    const error = await connectRabbit({
+      url: 'amqp://user:s3cret@127.0.0.1:1',
+    }).catch((caught: unknown) => caught as Error);
+    expect(error).toMatchObject({
+      code: 'MR3003',
+      message: expect.stringContaining('127.0.0.1:1'),
+    });
     expect(String(error)).not.toContain('s3cret');
   });
 
@@ -31,7 +36,10 @@ describe('the first connection to RabbitMQ', () => {
       url.username = 'nobody';
       url.password = 's3cret';
       const error = await connectRabbit({ url: url.href }).catch((caught: unknown) => caught as Error);
-      expect(error).toMatchObject({ code: 'MR3004', message: expect.stringContaining(url.host) });
+      expect(error).toMatchObject({
+        code: 'MR3004',
+        message: expect.stringContaining(url.host),
+      });
       expect(String(error)).not.toContain('s3cret');
     } finally {
       await server.stop();

@@ -1,4 +1,4 @@
-import type { Instant, JobManifest, Milliseconds } from '@millrace/core';
+import type { JobManifest, Milliseconds } from '@millrace/core';
 import type { Checkpoint, Reject, Skip } from './outcome.ts';
 
 /**
@@ -17,6 +17,12 @@ export interface Job {
   readonly sink: Sink;
   /** The parameters with defaults filled in. Throws MR1013. */
   parseParams(value: unknown): Record<string, unknown>;
+}
+
+/** A job that still knows the types of its items and effects; for tests. */
+export interface DefinedJob<Item, Effect> extends Job {
+  /** Never set: it carries the types. */
+  readonly '~types'?: { readonly item: Item; readonly effect: Effect };
 }
 
 /** Which run this is. */
@@ -69,24 +75,27 @@ export interface Log {
 }
 
 /** Where effects go: the only place of a job with side effects. */
-export type Sink = PostgresSink | FunctionSink;
+// biome-ignore lint/suspicious/noExplicitAny: the services handle effects of every shape; `commit` checks the shape where the sink is given.
+export type Sink<Effect = any> = PostgresSink<Effect> | FunctionSink<Effect>;
 
 /** Effects and the record of their items are committed in one transaction: each effect is applied exactly once. */
-export interface PostgresSink {
+// biome-ignore lint/suspicious/noExplicitAny: see Sink.
+export interface PostgresSink<Effect = any> {
   readonly kind: 'postgres';
   readonly name: string;
   /** Undefined: the default database. */
   readonly pool: PoolLike | undefined;
   /** SQL that the processor runs once at start, before it takes work. Must be safe to repeat: `create table if not exists …`. */
   readonly setup: string | undefined;
-  write(effects: readonly unknown[], tx: SinkTransaction): unknown;
+  readonly write: (effects: readonly Effect[], tx: SinkTransaction) => unknown;
 }
 
 /** Any other sink. At least once: after a crash the same effects may be written again, under the same `effectIds`. */
-export interface FunctionSink {
+// biome-ignore lint/suspicious/noExplicitAny: see Sink.
+export interface FunctionSink<Effect = any> {
   readonly kind: 'function';
   readonly name: string;
-  write(effects: readonly unknown[], ctx: FunctionSinkContext): unknown;
+  readonly write: (effects: readonly Effect[], ctx: FunctionSinkContext) => unknown;
 }
 
 export interface FunctionSinkContext {
@@ -121,11 +130,6 @@ export interface ErrorHints {
   readonly retryAfter?: Milliseconds;
 }
 
-/** Time zone-free instant of a tick, for code that builds contexts. */
-export function tickInfo(id: string, at: Instant): TickInfo {
-  return { id, at: new Date(at) };
-}
-
 const JOB = Symbol.for('millrace.job');
 
 /** True for what `defineJob(…).commit(…)` returned, whichever copy of this package made it. */
@@ -133,7 +137,7 @@ export function isJob(value: unknown): value is Job {
   return typeof value === 'object' && value !== null && (value as { [JOB]?: unknown })[JOB] === true;
 }
 
-export function markJob(job: Job): Job {
+export function markJob<Item, Effect>(job: Job): DefinedJob<Item, Effect> {
   Object.defineProperty(job, JOB, { value: true });
   return Object.freeze(job);
 }

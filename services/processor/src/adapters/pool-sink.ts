@@ -1,10 +1,8 @@
 import { MillraceError, messageOf, type Time } from '@millrace/core';
 import type { Result, Transaction } from '@millrace/postgres';
-import type { PoolLike } from 'millrace';
+import type { PoolClientLike, PoolLike } from 'millrace';
 import { isRetryableSql, sqlStateOf } from '../domain/classify-error.ts';
 import type { InboxDatabase } from './postgres-inbox.ts';
-
-type Client = Awaited<ReturnType<PoolLike['connect']>>;
 
 const TRIES = 5;
 const LONGEST_PAUSE_MS = 200;
@@ -19,6 +17,7 @@ export class PoolDatabase implements InboxDatabase {
     this.#pool = pool;
     this.#time = time;
     this.#random = random;
+    overhear(pool);
   }
 
   async query<Row>(sql: string, params?: readonly unknown[]): Promise<Result<Row>> {
@@ -63,9 +62,11 @@ export class PoolDatabase implements InboxDatabase {
     }
   }
 
-  async #connect(): Promise<Client> {
+  async #connect(): Promise<PoolClientLike> {
     try {
-      return await this.#pool.connect();
+      const client = await this.#pool.connect();
+      overhear(client);
+      return client;
     } catch (error) {
       const refused = sqlStateOf(error)?.startsWith('28');
       throw new MillraceError(refused ? 'MR3002' : 'MR3001', messageOf(error), { cause: error });
@@ -74,9 +75,9 @@ export class PoolDatabase implements InboxDatabase {
 }
 
 class PoolTransaction implements Transaction {
-  readonly #client: Client;
+  readonly #client: PoolClientLike;
 
-  constructor(client: Client) {
+  constructor(client: PoolClientLike) {
     this.#client = client;
   }
 
@@ -94,13 +95,23 @@ class PoolTransaction implements Transaction {
   }
 }
 
-async function ask<Row>(client: Client, sql: string, params?: readonly unknown[]): Promise<Result<Row>> {
+/** Clients and pools of pg emit `error` when a connection breaks, and that ends a process that does not listen; the statement rejects anyway. */
+const heard = new WeakSet<object>();
+
+function overhear(emitter: object): void {
+  const { on } = emitter as { on?: unknown };
+  if (typeof on !== 'function' || heard.has(emitter)) return;
+  heard.add(emitter);
+  on.call(emitter, 'error', () => undefined);
+}
+
+async function ask<Row>(client: PoolClientLike, sql: string, params?: readonly unknown[]): Promise<Result<Row>> {
   const { rows, rowCount } = (await client.query(sql, params && [...params])) as { rows: Row[]; rowCount: number | null };
   return { rows, rowCount: rowCount ?? 0 };
 }
 
 /** A connection that failed other than by an SQL error goes out of the pool. */
-function release(client: Client, error: unknown, broken = sqlStateOf(error) === undefined): void {
+function release(client: PoolClientLike, error: unknown, broken = sqlStateOf(error) === undefined): void {
   if (broken) client.release(error instanceof Error ? error : new Error(messageOf(error)));
   else client.release();
 }

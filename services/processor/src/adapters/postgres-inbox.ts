@@ -1,5 +1,5 @@
 import { type Chunk, decodeStates, encodeStates, type Failure, MillraceError } from '@millrace/core';
-import type { Database, Queryable, Transaction } from '@millrace/postgres';
+import type { Database, Queryable, Result, Transaction } from '@millrace/postgres';
 import type { SinkTransaction } from 'millrace';
 import type { Settled } from '../domain/results.ts';
 import type { Inbox, InboxRow, InboxTransaction, Timing } from '../inbox.ts';
@@ -88,12 +88,12 @@ class WatchedTransaction implements SinkTransaction {
     this.#tx = tx;
   }
 
-  query(...args: Parameters<SinkTransaction['query']>): ReturnType<SinkTransaction['query']> {
-    return this.#watch(this.#tx.query(...args)) as ReturnType<SinkTransaction['query']>;
+  query<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Result<Row>> {
+    return this.#watch(this.#tx.query<Row>(sql, params));
   }
 
-  copy(...args: Parameters<SinkTransaction['copy']>): ReturnType<SinkTransaction['copy']> {
-    return this.#watch(this.#tx.copy(...args));
+  copy(table: string, columns: readonly string[], rows: readonly (readonly unknown[])[]): Promise<void> {
+    return this.#watch(this.#tx.copy(table, columns, rows));
   }
 
   #watch<T>(promise: Promise<T>): Promise<T> {

@@ -29,9 +29,8 @@ export class SinkInboxes {
       // A failure is told to those who wait; the next one tries anew.
       inbox.catch(() => this.#prepared.delete(database));
     }
-    const setup = (sink as { readonly setup?: unknown }).setup;
     const opened = await inbox;
-    if (sink.kind === 'postgres' && typeof setup === 'string') await runSetup(database, setup);
+    if (sink.kind === 'postgres' && sink.setup !== undefined) await runSetup(database, sink.setup);
     return opened;
   }
 

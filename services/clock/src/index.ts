@@ -1,0 +1,2 @@
+export { type ClockConfig, clockDefaults, clockOptions } from './config.ts';
+export { wireClock } from './wiring.ts';

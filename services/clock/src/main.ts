@@ -1,0 +1,5 @@
+import { main } from '@millrace/runtime';
+import { clockOptions } from './config.ts';
+import { wireClock } from './wiring.ts';
+
+await main('clock', wireClock, clockOptions);

@@ -1,0 +1,75 @@
+import { type ErrorCode, type Instant, MillraceError, parseInstant, Redrive, runIdOf, manualTick, shortHash, splitRunId, type Time, Trigger, TRIGGER_KEY } from '@millrace/core';
+import type { Publisher } from '@millrace/messaging';
+import type { Ledger } from './ledger.ts';
+import type { Registry } from './registry.ts';
+
+export interface TriggerRequest {
+  readonly job: string;
+  readonly key?: string;
+  readonly params?: Record<string, unknown>;
+  /** ISO 8601 with a zone: the instant that `tick.at` shall have. */
+  readonly at?: string;
+  readonly limit?: number;
+}
+
+export interface RedriveSelection {
+  readonly group?: string;
+  readonly keys?: readonly string[];
+}
+
+/** What people ask of the system. Only messages leave from here; the planner decides. */
+export class Commands {
+  readonly #ledger: Ledger;
+  readonly #publisher: Publisher;
+  readonly #registry: Registry;
+  readonly #time: Time;
+  readonly #random: () => number;
+
+  constructor(ledger: Ledger, publisher: Publisher, registry: Registry, time: Time, random: () => number) {
+    this.#ledger = ledger;
+    this.#publisher = publisher;
+    this.#registry = registry;
+    this.#time = time;
+    this.#random = random;
+  }
+
+  /** Asks for a run; a key used before names the run it made then. Throws MR2004, MR2008, MR2010, MR3013. */
+  async trigger(request: TriggerRequest, requestedBy: string): Promise<{ runId: string; key: string }> {
+    const { job } = request;
+    if (!(await this.#registry.list()).some((manifest) => manifest.name === job)) throw new MillraceError('MR2004', `"${job}"`);
+    const now = this.#time.now();
+    const key = request.key ?? `${new Date(now).toISOString().slice(0, 19).replace(/[-:]/g, '')}-${shortHash(`${now} ${this.#random()}`).slice(0, 8)}`;
+    if (!TRIGGER_KEY.test(key)) throw new MillraceError('MR2010', JSON.stringify(key));
+    const at = request.at === undefined ? undefined : instantOf(request.at, 'MR2008');
+    await this.#publisher.publish([Trigger.envelope({
+      job, key, requestedAt: now, requestedBy,
+      ...(request.params ? { params: request.params } : {}), ...(at === undefined ? {} : { at }), ...(request.limit === undefined ? {} : { limit: request.limit }),
+    }, now)]);
+    return { runId: runIdOf(job, manualTick(key)), key };
+  }
+
+  /** Asks for the failing items of a closed run to be tried again. Throws MR2005, MR2006, MR2007, MR3013. */
+  async redrive(runId: string, selection: RedriveSelection, requestedBy: string): Promise<{ runId: string; generation: number; items: number }> {
+    const run = await this.#ledger.findRun(runId);
+    const job = splitRunId(runId)?.job;
+    if (!run || !job) throw new MillraceError('MR2005', `"${runId}"`);
+    if (run.state !== 'closed') throw new MillraceError('MR2006', `"${runId}" is ${run.state}`);
+    const all = run.counts.failed + run.counts.rejected + run.counts.expired + run.counts.cancelled;
+    const selected = selection.group !== undefined || selection.keys !== undefined;
+    const items = all === 0 ? 0 : selected ? await this.#ledger.countFailures(runId, selection) : all;
+    if (items === 0) throw new MillraceError('MR2007', selected && all > 0 ? `none of the ${all} failing item(s) of "${runId}" is in the selection` : `"${runId}" has no failing items`);
+    const now = this.#time.now();
+    const generation = run.generation + 1;
+    await this.#publisher.publish([Redrive.envelope({
+      runId, job, generation, requestedAt: now, requestedBy,
+      ...(selection.group === undefined ? {} : { group: selection.group }), ...(selection.keys ? { keys: [...selection.keys] } : {}),
+    }, now)]);
+    return { runId, generation, items };
+  }
+}
+
+function instantOf(text: string, code: ErrorCode): Instant {
+  const instant = parseInstant(text);
+  if (instant === undefined) throw new MillraceError(code, `${JSON.stringify(text)} is no instant; write it as 2026-11-24T00:10:00Z`);
+  return instant;
+}

@@ -1,0 +1,9 @@
+/** What can be set about a console. */
+export interface ConsoleConfig {
+  /** Address to listen on. Default 127.0.0.1: only this machine. The API has no log-in, put a proxy with one in front before opening it. */
+  readonly host: string;
+  /** Port to listen on; 0 takes a free one. Default 4400. */
+  readonly port: number;
+}
+
+export const consoleDefaults: ConsoleConfig = { host: '127.0.0.1', port: 4400 };

@@ -1,0 +1,53 @@
+import type { Chunk } from '@millrace/core';
+import { openMemoryBrokers } from '@millrace/messaging';
+import type { Database } from '@millrace/postgres';
+import type { Platform } from '@millrace/runtime';
+import type { Job, PoolLike, Sink } from 'millrace';
+
+/** Jobs, chunks and a platform for the tests of this service. */
+interface SampleJob {
+  readonly process: Job['process'];
+  readonly write?: Extract<Sink, { kind: 'postgres' }>['write'];
+  readonly send?: Extract<Sink, { kind: 'function' }>['write'];
+  readonly batch?: number;
+  readonly attempts?: number;
+  readonly pool?: PoolLike;
+  readonly setup?: string;
+}
+
+export function sampleJob({ process, write, send, batch = 100, attempts = 3, pool, setup }: SampleJob): Job {
+  const sink = send ? { kind: 'function', name: 'outside', write: send } : { kind: 'postgres', name: 'postgres', pool, setup, write };
+  return {
+    name: 'sync', process, sink: sink as Sink, items: () => [], key: (item) => (item as { id: string }).id, parseParams: () => ({}),
+    manifest: {
+      name: 'sync', revision: 'r1', description: '', schedule: null, after: [], params: {}, concurrency: 8, timeout: 60_000,
+      retry: { attempts, backoff: 'fixed', base: 10, max: 10 }, batch: { size: batch }, run: { tolerate: { count: 0, percent: 0 }, onEmpty: 'ok' },
+    },
+  } as Job;
+}
+
+/** A chunk of `size` items `{ id: 'k0', n: 0 } …`; with `positions`, only those travel. */
+export function sampleChunk(size: number, over: Partial<Chunk> = {}, positions?: number[]): Chunk {
+  const places = positions ?? Array.from({ length: size }, (_, i) => i);
+  return {
+    runId: 'sync@manual:1', job: 'sync', generation: 0, seq: 0, attempt: 1, size, openedAt: 0, tickAt: 0, tick: 'manual:1', params: {},
+    items: places.map((n) => [`k${n}`, { id: `k${n}`, n }]), ...(positions ? { positions } : {}), ...over,
+  };
+}
+
+/** Short pauses pass at once, long ones last until they are aborted: nothing waits for a clock. */
+const time: Platform['time'] = {
+  now: () => 5_000,
+  sleep: (duration, signal) =>
+    new Promise((resolve) => {
+      if (duration <= 1_000 || signal?.aborted) setImmediate(resolve);
+      else signal?.addEventListener('abort', () => resolve(), { once: true });
+    }),
+};
+
+const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => quiet };
+
+export function samplePlatform(database: Database, job: Job): Platform {
+  const { work, events } = openMemoryBrokers(time);
+  return { instance: 'test', time, random: () => 0.5, log: quiet as unknown as Platform['log'], database, work, events, jobs: new Map([[job.name, job]]) };
+}

@@ -1,0 +1,373 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { Chunk, ChunkSettled, chunkQueue, type Envelope, MillraceError, PARKED_QUEUE } from '@millrace/core';
+import { type Delivery, type EventBroker, openMemoryBrokers } from '@millrace/messaging';
+import { type Database, openPglite } from '@millrace/postgres';
+import { type Job, PermanentError, type PoolLike, type ProcessContext, type SinkTransaction } from 'millrace';
+import { sampleChunk, sampleJob, samplePlatform } from './processor-samples.ts';
+import { wireProcessor } from './wiring.ts';
+
+let database: Database;
+let brokers: ReturnType<typeof openMemoryBrokers>;
+let stop: () => Promise<void>;
+
+beforeAll(async () => {
+  database = await openPglite({});
+  await database.query('create table target (id text not null, n int check (n < 1000))');
+});
+afterAll(() => database.close());
+beforeEach(async () => {
+  await database.query('delete from target');
+  await database.query(`do $$ begin if to_regclass('millrace.inbox') is not null then delete from millrace.inbox; end if; end $$`);
+});
+afterEach(() => stop());
+
+/** A processor for the job, what it published, and what it parked. */
+async function start(job: Job, events: (real: EventBroker) => EventBroker = (real) => real, store: Database = database) {
+  const platform = samplePlatform(store, job);
+  brokers = openMemoryBrokers(platform.time);
+  await brokers.work.ensure(chunkQueue(job.name));
+  const facts = await collect((take) => brokers.events.subscribe('millrace.facts.chunk.settled.>', { durable: 'test' }, take));
+  const parked = await collect((take) => brokers.work.subscribe(PARKED_QUEUE, { durable: 'test' }, take));
+  const service = wireProcessor({ ...platform, work: brokers.work, events: events(brokers.events) });
+  await service.start();
+  stop = () => service.stop();
+  const send = (...chunks: Chunk[]) => brokers.work.publish(chunks.map((chunk) => Chunk.envelope(chunk, 1_000)));
+  /** The fact number `n` (from 1). */
+  const fact = async (n: number): Promise<ChunkSettled> => {
+    const read = ChunkSettled.read((await facts(n))[n - 1] as Envelope);
+    if (!read.ok) throw new Error(read.reason);
+    return read.message.data;
+  };
+  return { service, send, fact, parked };
+}
+
+async function collect(subscribe: (take: (deliveries: readonly Delivery[]) => Promise<{ kind: 'done' }[]>) => Promise<unknown>) {
+  const seen: Delivery[] = [];
+  const waiting: (() => void)[] = [];
+  await subscribe(async (deliveries) => {
+    seen.push(...deliveries);
+    for (const wake of waiting.splice(0)) wake();
+    return deliveries.map(() => ({ kind: 'done' }));
+  });
+  return async (n: number) => {
+    while (seen.length < n) await new Promise<void>((resolve) => waiting.push(resolve));
+    return seen;
+  };
+}
+
+async function applied(): Promise<string[]> {
+  const { rows } = await database.query<{ id: string }>('select id from target order by id');
+  return rows.map((row) => row.id);
+}
+
+const insert = (effects: readonly unknown[], tx: SinkTransaction) =>
+  tx.query('insert into target select id, n from json_to_recordset($1::json) as x(id text, n int)', [JSON.stringify(effects)]);
+const copied = (item: unknown) => item;
+const timeless = ({ timing: _, ...fact }: ChunkSettled) => fact;
+
+test('applies all items in batches and publishes what the inbox holds', async () => {
+  const batches: number[] = [];
+  const { send, fact } = await start(sampleJob({ process: copied, write: (e, tx) => (batches.push(e.length), insert(e, tx)), batch: 2 }));
+  await send(sampleChunk(5));
+  expect(await fact(1)).toMatchObject({ runId: 'sync@manual:1', generation: 0, seq: 0, attempt: 1, size: 5, outcomes: '5a', failures: [], skips: {} });
+  expect(await applied()).toEqual(['k0', 'k1', 'k2', 'k3', 'k4']);
+  expect(batches).toEqual([2, 2, 1]);
+  const { rows } = await database.query('select outcomes, attempt, size, job from millrace.inbox');
+  expect(rows).toEqual([{ outcomes: '5a', attempt: 1, size: 5, job: 'sync' }]);
+});
+
+test('skips, rejections and failures stand beside applied items, with reasons, classes and the wait asked for', async () => {
+  const process = async (item: { n: number }, { skip, reject }: ProcessContext) => {
+    if (item.n === 1) return skip('unchanged');
+    if (item.n === 2) return reject('closed account');
+    if (item.n === 3) throw Object.assign(new Error('busy 77'), { retryAfter: 4_000 });
+    if (item.n === 4) throw new PermanentError('not found');
+    if (item.n === 5) throw skip('unchanged');
+    if (item.n === 6) return undefined;
+    if (item.n === 7) return { id: 'x', at: new Date(0) };
+    return item;
+  };
+  const { send, fact } = await start(sampleJob({ process: process as Job['process'], write: insert }));
+  await send(sampleChunk(8));
+  const settled = await fact(1);
+  expect(settled).toMatchObject({ outcomes: '1a1s1r1f1x1s2x', skips: { unchanged: 2 }, retryAfter: 4_000 });
+  expect(settled.failures.map((f) => [f.position, f.key, f.class, f.title])).toEqual([
+    [2, 'k2', 'rejected', 'closed account'], [3, 'k3', 'transient', 'busy <n>'], [4, 'k4', 'permanent', 'not found'],
+    [6, 'k6', 'permanent', expect.stringContaining('MR1008')], [7, 'k7', 'permanent', expect.stringContaining('MR1008')],
+  ]);
+  expect(await applied()).toEqual(['k0']);
+});
+
+test('a redelivery runs nothing, applies nothing and publishes the same fact', async () => {
+  let runs = 0;
+  const { send, fact } = await start(sampleJob({ process: (item) => (runs++, item), write: insert, attempts: 1 }));
+  await send(sampleChunk(3));
+  const first = await fact(1);
+  // The memory broker counts a message sent again as a first delivery: the insert has to find the duplicate.
+  await send(sampleChunk(3));
+  expect(timeless(await fact(2))).toEqual(timeless(first));
+  expect(await applied()).toEqual(['k0', 'k1', 'k2']);
+  await send(sampleChunk(3, { attempt: 2 }));
+  expect(timeless(await fact(3))).toEqual(timeless(first));
+  expect(runs).toBe(6);
+});
+
+test('two deliveries of one chunk at the same time give one effect per item', async () => {
+  let release = () => {};
+  const both = new Promise<void>((resolve) => (release = resolve));
+  let runs = 0;
+  const process = async (item: unknown) => {
+    if (++runs === 4) release();
+    await both;
+    return item;
+  };
+  const { send, fact } = await start(sampleJob({ process, write: insert }));
+  await send(sampleChunk(2), sampleChunk(2));
+  const first = await fact(1);
+  expect(timeless(await fact(2))).toEqual(timeless(first));
+  expect(await applied()).toEqual(['k0', 'k1']);
+});
+
+test('attempt 2 runs only what failed, and the fact covers the whole chunk', async () => {
+  const ran: string[] = [];
+  const process = (item: unknown, { attempt }: ProcessContext) => {
+    const { id, n } = item as { id: string; n: number };
+    ran.push(`${attempt}:${id}`);
+    if (n % 2 === 1 && attempt === 1) throw new Error('busy');
+    return item;
+  };
+  const { send, fact } = await start(sampleJob({ process, write: insert }));
+  await send(sampleChunk(4));
+  expect((await fact(1)).outcomes).toBe('1a1f1a1f');
+  await send(sampleChunk(4, { attempt: 2 }, [1, 3]));
+  expect(await fact(2)).toMatchObject({ attempt: 2, outcomes: '4a', failures: [], size: 4 });
+  expect(ran).toEqual(['1:k0', '1:k1', '1:k2', '1:k3', '2:k1', '2:k3']);
+  expect(await applied()).toEqual(['k0', 'k1', 'k2', 'k3']);
+});
+
+test('the last attempt makes a transient failure final', async () => {
+  const process = () => {
+    throw new Error('busy');
+  };
+  const { send, fact } = await start(sampleJob({ process, write: insert, attempts: 2 }));
+  await send(sampleChunk(1));
+  expect((await fact(1)).outcomes).toBe('1f');
+  await send(sampleChunk(1, { attempt: 2 }));
+  expect((await fact(2)).outcomes).toBe('1x');
+});
+
+test('a redrive covers only the positions it carries', async () => {
+  const { send, fact } = await start(sampleJob({ process: copied, write: insert }));
+  await send(sampleChunk(4, { generation: 1 }, [2]));
+  expect((await fact(1)).outcomes).toBe('2-1a1-');
+});
+
+describe('when the sink refuses', () => {
+  test('the poisonous rows are found and fail for good; their neighbours are applied', async () => {
+    const { send, fact } = await start(sampleJob({ process: (item) => ({ ...(item as object), ...([3, 6].includes((item as { n: number }).n) ? { n: 5_000 } : {}) }), write: insert, batch: 4 }));
+    await send(sampleChunk(8));
+    const settled = await fact(1);
+    expect(settled.outcomes).toBe('3a1x2a1x1a');
+    expect(settled.failures.map((f) => [f.key, f.class])).toEqual([['k3', 'commit'], ['k6', 'commit']]);
+    expect(settled.failures[0]?.message).toMatch(/^MR1015 .*target_n_check/);
+    expect(await applied()).toEqual(['k0', 'k1', 'k2', 'k4', 'k5', 'k7']);
+  });
+
+  test('a constraint that is checked at COMMIT is traced to its row as well', async () => {
+    await database.query('create table late (id text, n int, unique (n) deferrable initially deferred)');
+    const write = (effects: readonly unknown[], tx: SinkTransaction) =>
+      tx.query('insert into late select id, n from json_to_recordset($1::json) as x(id text, n int)', [JSON.stringify(effects)]);
+    const { send, fact } = await start(sampleJob({ process: (item) => ({ ...(item as object), n: (item as { n: number }).n % 3 }), write }));
+    await send(sampleChunk(4));
+    expect((await fact(1)).outcomes).toBe('3a1x');
+  });
+
+  test('an error of user code fails its batch for this attempt only', async () => {
+    let broken = true;
+    const write = (effects: readonly unknown[], tx: SinkTransaction) => {
+      if (broken && effects.some((effect) => (effect as { n: number }).n === 3)) throw new Error('bug in commit');
+      return insert(effects, tx);
+    };
+    const { send, fact } = await start(sampleJob({ process: copied, write, batch: 2 }));
+    await send(sampleChunk(6));
+    expect((await fact(1)).outcomes).toBe('2a2f2a');
+    broken = false;
+    await send(sampleChunk(6, { attempt: 2 }, [2, 3]));
+    expect((await fact(2)).outcomes).toBe('6a');
+    expect(await applied()).toHaveLength(6);
+  });
+
+  test('an error of user code is no trouble with the database, even when the database wraps it', async () => {
+    const wrapping: Database = {
+      kind: 'pg', close: async () => undefined, query: (sql, params) => database.query(sql, params),
+      transaction: (work) => database.transaction(work).catch((cause) => { throw new MillraceError('MR3001', 'wrapped', { cause }); }),
+    };
+    const process = (item: unknown) => item;
+    const write = () => {
+      throw new Error('bug in commit');
+    };
+    const { send, fact } = await start(sampleJob({ process, write }), undefined, wrapping);
+    await send(sampleChunk(2));
+    expect((await fact(1)).outcomes).toBe('2f');
+  });
+
+  test('a statement whose error was swallowed does not pass for applied', async () => {
+    const write = async (effects: readonly unknown[], tx: SinkTransaction) => {
+      await insert(effects, tx).catch(() => undefined);
+    };
+    const { send, fact } = await start(sampleJob({ process: (item) => ({ id: (item as { id: string }).id, n: 5_000 }), write }));
+    await send(sampleChunk(2));
+    expect((await fact(1)).outcomes).toBe('2x');
+    expect(await applied()).toEqual([]);
+  });
+
+  test('a lost connection spends no attempt: the chunk is tried again', async () => {
+    let losses = 2;
+    const write = (effects: readonly unknown[], tx: SinkTransaction) => {
+      if (losses-- > 0) throw Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' });
+      return insert(effects, tx);
+    };
+    const { send, fact } = await start(sampleJob({ process: copied, write, attempts: 1 }));
+    await send(sampleChunk(2));
+    expect(await fact(1)).toMatchObject({ outcomes: '2a', attempt: 1 });
+    expect(await applied()).toEqual(['k0', 'k1']);
+  });
+});
+
+test('a crash between commit and publish loses no fact and doubles no effect', async () => {
+  let crashes = 1;
+  const crashing = (real: EventBroker): EventBroker => ({
+    connected: () => real.connected(), close: () => real.close(), bucket: (name) => real.bucket(name), subscribe: (...args) => real.subscribe(...args),
+    publish: async (...args) => {
+      if (crashes-- > 0) throw new Error('killed');
+      return real.publish(...args);
+    },
+  });
+  let runs = 0;
+  const { send, fact } = await start(sampleJob({ process: (item) => (runs++, item), write: insert }), crashing);
+  await send(sampleChunk(3));
+  expect((await fact(1)).outcomes).toBe('3a');
+  expect(await applied()).toEqual(['k0', 'k1', 'k2']);
+  expect(runs).toBe(3);
+});
+
+describe('a sink with a pool of its own', () => {
+  /** The only session of PGlite, handed out as pg would a client. */
+  const pool = (asked: string[] = []): PoolLike => ({
+    connect: async () => ({ query: (sql: string, params?: unknown[]) => (asked.push(sql.split('\n', 1)[0] as string), database.query(sql, params)), release: () => undefined }),
+  });
+
+  test('keeps its inbox there, in the transaction of the effects, and is set up before the first chunk', async () => {
+    await database.query('drop schema millrace cascade');
+    const asked: string[] = [];
+    const setup = `create table if not exists own (id text primary key, n int, info jsonb); -- and no more;`;
+    const write = (effects: readonly unknown[], tx: SinkTransaction) =>
+      tx.copy('public.own', ['id', 'n', 'info'], effects.map((effect) => [(effect as { id: string }).id, undefined, { effect }]));
+    const { send, fact } = await start(sampleJob({ process: copied, write, pool: pool(asked), setup }));
+    expect(asked.filter((sql) => sql.startsWith('create'))).toEqual(['create schema if not exists millrace', 'create table if not exists millrace.inbox (', expect.stringContaining('own')]);
+    asked.length = 0;
+    await send(sampleChunk(2));
+    expect((await fact(1)).outcomes).toBe('2a');
+    expect(asked.map((sql) => sql.split(' ', 1)[0])).toEqual(['begin', 'insert', 'insert', 'commit']);
+    expect((await database.query('select id, n, info from own order by id')).rows).toEqual([
+      { id: 'k0', n: null, info: { effect: { id: 'k0', n: 0 } } }, { id: 'k1', n: null, info: { effect: { id: 'k1', n: 1 } } },
+    ]);
+  });
+
+  test('tries a serialization failure again without spending an attempt', async () => {
+    let conflicts = 2;
+    const write = (effects: readonly unknown[], tx: SinkTransaction) => {
+      if (conflicts-- > 0) throw Object.assign(new Error('could not serialize access'), { code: '40001' });
+      return insert(effects, tx);
+    };
+    const { send, fact } = await start(sampleJob({ process: copied, write, pool: pool(), attempts: 1 }));
+    await send(sampleChunk(2));
+    expect(await fact(1)).toMatchObject({ outcomes: '2a', attempt: 1 });
+    expect(await applied()).toEqual(['k0', 'k1']);
+  });
+
+  test('looks into the inbox when the answer to COMMIT is lost', async () => {
+    let losses = 1;
+    const real = pool();
+    const losing: PoolLike = {
+      connect: async () => {
+        const client = await real.connect();
+        return {
+          ...client,
+          query: async (sql: string, params?: unknown[]) => {
+            const result = await client.query(sql, params);
+            if (sql === 'commit' && (await applied()).length > 0 && losses-- > 0) throw new Error('Connection terminated unexpectedly');
+            return result;
+          },
+        };
+      },
+    };
+    let writes = 0;
+    const { send, fact } = await start(sampleJob({ process: copied, write: (e, tx) => (writes++, insert(e, tx)), pool: losing }));
+    await send(sampleChunk(2));
+    expect((await fact(1)).outcomes).toBe('2a');
+    expect(await applied()).toEqual(['k0', 'k1']);
+    expect(losses).toBeLessThan(1);
+    expect(writes).toBe(1);
+  });
+});
+
+describe('function sinks', () => {
+  test('are given stable effect ids, and are not called again for a settled chunk', async () => {
+    const calls: (readonly string[])[] = [];
+    const { send, fact } = await start(sampleJob({ process: copied, send: (_, { effectIds }) => void calls.push(effectIds), batch: 2 }));
+    await send(sampleChunk(3));
+    expect((await fact(1)).outcomes).toBe('3a');
+    expect(calls.map((ids) => ids.length)).toEqual([2, 1]);
+    await send(sampleChunk(3, { attempt: 2 }));
+    expect((await fact(2)).outcomes).toBe('3a');
+    expect(calls).toHaveLength(2);
+  });
+
+  test('fail a batch for this attempt when they throw, and are halved when the error is permanent', async () => {
+    const sink = (effects: readonly unknown[]) => {
+      const numbers = effects.map((effect) => (effect as { n: number }).n);
+      if (numbers.includes(1)) throw new PermanentError('refused');
+      if (numbers.includes(5)) throw Object.assign(new Error('down'), { code: 'ECONNREFUSED' });
+    };
+    const { send, fact } = await start(sampleJob({ process: copied, send: sink, batch: 4 }));
+    await send(sampleChunk(8));
+    expect((await fact(1)).outcomes).toBe('1a1x2a4f');
+  });
+});
+
+describe('messages that cannot be worked', () => {
+  test('are parked with their reason: another version, another job, contradicting positions', async () => {
+    const { parked } = await start(sampleJob({ process: copied, write: insert }));
+    const queue = chunkQueue('sync');
+    const good = Chunk.envelope(sampleChunk(1), 0);
+    await brokers.work.publish([
+      { ...good, headers: { ...good.headers, 'millrace-version': '99' } },
+      { ...Chunk.envelope(sampleChunk(1, { job: 'other' }), 0), subject: queue },
+      Chunk.envelope({ ...sampleChunk(1), size: 7 }, 0),
+      { ...good, body: new TextEncoder().encode('{') },
+    ]);
+    const reasons = (await parked(4)).map((message) => Object.values(message.headers).find((value) => /^MR\d{4}/.test(value))?.slice(0, 6));
+    expect(reasons.sort()).toEqual(['MR2004', 'MR4001', 'MR4001', 'MR4002']);
+  });
+});
+
+test('stop waits for what runs; stop before start and twice are fine', async () => {
+  let release: (value: unknown) => void = () => {};
+  let begun = () => {};
+  const running = new Promise<void>((resolve) => (begun = resolve));
+  const { service, send, fact } = await start(sampleJob({ process: () => new Promise((resolve) => ((release = resolve), begun())), write: insert }));
+  expect(service.ready()).toEqual([]);
+  await send(sampleChunk(1));
+  await running;
+  const stopped = service.stop();
+  expect(service.ready()).toEqual(['stopping']);
+  release({ id: 'late', n: 1 });
+  await stopped;
+  await service.stop();
+  expect((await fact(1)).outcomes).toBe('1a');
+  const never = wireProcessor(samplePlatform(database, sampleJob({ process: copied, write: insert })));
+  await never.stop();
+  await never.start();
+  expect(never.ready()).toContain('stopping');
+});

@@ -1,0 +1,89 @@
+import { expect, test } from '@jest/globals';
+import type { Time } from '@millrace/core';
+import type { Job, ProcessContext } from 'millrace';
+import { sampleChunk, sampleJob } from './processor-samples.ts';
+import { runItems } from './run-items.ts';
+import { Slots } from './slots.ts';
+
+/** A clock that is moved by hand; sleepers wake when their time has come. */
+function handClock() {
+  let now = 0;
+  const sleepers = new Set<{ at: number; wake: () => void }>();
+  const time: Time = {
+    now: () => now,
+    sleep: (duration, signal) =>
+      new Promise((resolve) => {
+        const sleeper = { at: now + duration, wake: resolve };
+        sleepers.add(sleeper);
+        signal?.addEventListener('abort', () => resolve(), { once: true });
+      }),
+  };
+  const advance = (by: number) => {
+    now += by;
+    for (const sleeper of sleepers) if (sleeper.at <= now && sleepers.delete(sleeper)) sleeper.wake();
+  };
+  return { time, advance };
+}
+
+const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} } as unknown as ProcessContext['log'];
+const all = (n: number) => Array.from({ length: n }, (_, i) => i);
+
+function run(process: Job['process'], n: number, slots: Slots, time: Time = handClock().time) {
+  return runItems({ job: sampleJob({ process, send: () => undefined }), chunk: sampleChunk(n), todo: all(n), slots, time, log });
+}
+
+test('no more items are under way than the job allows, over all its chunks together', async () => {
+  let active = 0;
+  let most = 0;
+  const process = async (item: unknown) => {
+    most = Math.max(most, ++active);
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    active--;
+    return item;
+  };
+  const slots = new Slots(3);
+  const [a, b] = await Promise.all([run(process, 10, slots), run(process, 10, slots)]);
+  expect([...a.states, ...b.states]).toEqual(all(20).map(() => 'a'));
+  expect(most).toBe(3);
+});
+
+test('an item that hangs times out on its own, its signal aborts, and its late result is ignored', async () => {
+  const { time, advance } = handClock();
+  let aborted: unknown;
+  let late: (value: unknown) => void = () => {};
+  const process = (item: unknown, { signal }: ProcessContext) => {
+    if ((item as { n: number }).n !== 1) return Promise.resolve(item);
+    signal.addEventListener('abort', () => (aborted = signal.reason));
+    return new Promise((resolve) => (late = resolve));
+  };
+  const results = run(process, 3, new Slots(2), time);
+  await new Promise<void>((resolve) => setImmediate(resolve));
+  advance(60_000);
+  const { states, blames } = await results;
+  late({ id: 'late' });
+  await Promise.resolve();
+  expect(states).toEqual(['a', 'f', 'a']);
+  expect(blames.get(1)).toMatchObject({ class: 'timeout', message: expect.stringContaining('MR1014') });
+  expect(aborted).toMatchObject({ code: 'MR1014' });
+});
+
+test('the context gives a stable item id, and its functions can be taken apart', async () => {
+  const ids: string[] = [];
+  const process = (item: unknown, { itemId, skip, attempt, params, tick }: ProcessContext) => {
+    ids.push(itemId);
+    return attempt === 1 && params !== undefined && tick ? skip('seen') : item;
+  };
+  const slots = new Slots(1);
+  const first = await run(process, 1, slots);
+  await run(process, 1, slots);
+  expect(first.states).toEqual(['s']);
+  expect(ids[0]).toMatch(/^[0-9a-f]{32}$/);
+  expect(ids[0]).toBe(ids[1]);
+});
+
+test('synchronous items make no promises and keep their order', async () => {
+  const seen: number[] = [];
+  const results = await run((item) => (seen.push((item as { n: number }).n), item), 5, new Slots(1));
+  expect(seen).toEqual([0, 1, 2, 3, 4]);
+  expect(results.effects).toHaveLength(5);
+});

@@ -1,0 +1,90 @@
+import { expect, test } from '@jest/globals';
+import { done, type Verdict } from '@millrace/core';
+import { type Arrival, Intake } from './intake.ts';
+import { silent } from './log.ts';
+import type { Delivery, Handler } from './ports.ts';
+
+function arrivals(count: number, settled: Map<string, Verdict>, deliveries = 1): Arrival[] {
+  return Array.from({ length: count }, (_, index) => {
+    const delivery: Delivery = {
+      id: `m${index}`,
+      subject: 's',
+      headers: {},
+      body: new Uint8Array(),
+      deliveries,
+    };
+    return {
+      delivery,
+      settle: (verdict: Verdict) => void settled.set(delivery.id, verdict),
+    };
+  });
+}
+const turn = () => new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)));
+const allDone: Handler = async (deliveries) => deliveries.map(() => done);
+
+test('what arrives in one turn of the event loop travels in groups of the batch size', async () => {
+  const sizes: number[] = [];
+  const intake = new Intake(
+    async (deliveries) => {
+      sizes.push(deliveries.length);
+      return allDone(deliveries);
+    },
+    { batch: 4, prefetch: 100, log: silent },
+  );
+  for (const arrival of arrivals(10, new Map())) intake.offer(arrival);
+  await turn();
+  expect(sizes).toEqual([4, 4, 2]);
+});
+
+test('a lone arrival does not wait for company', async () => {
+  const settled = new Map<string, Verdict>();
+  const intake = new Intake(allDone, {
+    batch: 500,
+    prefetch: 1_000,
+    log: silent,
+  });
+  for (const arrival of arrivals(1, settled)) intake.offer(arrival);
+  await turn();
+  expect(settled.get('m0')).toEqual(done);
+});
+
+test('a handler that throws gives everything back, after a pause that grows with the deliveries', async () => {
+  const pauses: number[] = [];
+  for (const deliveries of [1, 2, 20]) {
+    const settled = new Map<string, Verdict>();
+    const intake = new Intake(() => Promise.reject(new Error('broken')), {
+      batch: 1,
+      prefetch: 1,
+      log: silent,
+    });
+    for (const arrival of arrivals(1, settled, deliveries)) intake.offer(arrival);
+    await turn();
+    const verdict = settled.get('m0');
+    expect(verdict).toMatchObject({ kind: 'retry', reason: 'broken' });
+    if (verdict?.kind === 'retry') pauses.push(verdict.after);
+  }
+  expect(pauses).toEqual([250, 500, 30_000]);
+});
+
+test('a delivery without a verdict is not taken for done', async () => {
+  const settled = new Map<string, Verdict>();
+  const intake = new Intake(async () => [done], {
+    batch: 2,
+    prefetch: 2,
+    log: silent,
+  });
+  for (const arrival of arrivals(2, settled)) intake.offer(arrival);
+  await turn();
+  expect(settled.get('m0')).toEqual(done);
+  expect(settled.get('m1')).toMatchObject({ kind: 'retry' });
+});
+
+test('after a drain nothing is taken, and what was not started comes back', async () => {
+  const settled = new Map<string, Verdict>();
+  const intake = new Intake(allDone, { batch: 1, prefetch: 1, log: silent });
+  const [first, second] = arrivals(2, settled) as [Arrival, Arrival];
+  intake.offer(first);
+  expect(await intake.drain()).toEqual([first]);
+  expect(intake.offer(second)).toBe(false);
+  expect(settled.size).toBe(0);
+});

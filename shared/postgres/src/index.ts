@@ -1,0 +1,5 @@
+export type * from './database.ts';
+export * from './directory-lock.ts';
+export * from './migrate.ts';
+export * from './pg.ts';
+export * from './pglite.ts';
