@@ -44,6 +44,9 @@ create table audit.generations (
   items      bigint,
   duplicates bigint not null default 0,
   replaced   jsonb,
+  plan_failed boolean not null default false,
+  -- Items of this generation whose outcome is final, as counts per outcome.
+  final      jsonb not null default '{}',
   closed_at  timestamptz,
   verdict    text,
   counts     jsonb,

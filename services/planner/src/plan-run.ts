@@ -1,7 +1,7 @@
 import { codeOf, type Envelope, messageOf, MillraceError, noCounts, type Time } from '@millrace/core';
 import type { Publisher } from '@millrace/messaging';
 import type { Queryable } from '@millrace/postgres';
-import { checkpoint, isCheckpoint, type Job, tickInfo } from 'millrace';
+import { checkpoint, isCheckpoint, type Job } from 'millrace';
 import { encodeChunk } from './chunk-message.ts';
 import { type BuiltChunk, ChunkBuilder, keyText } from './domain/chunk-builder.ts';
 import { KeySet } from './domain/key-set.ts';
@@ -88,7 +88,7 @@ class Planning {
     await this.#recall();
     const { time, database } = this.#context;
     const source = this.#job.items({
-      tick: tickInfo(this.#run.tick, this.#run.nominal ?? this.#run.openedAt),
+      tick: { id: this.#run.tick, at: new Date(this.#run.nominal ?? this.#run.openedAt) },
       params: this.#run.params,
       cursor: this.#run.cursor,
       checkpoint,

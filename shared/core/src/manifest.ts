@@ -1,4 +1,6 @@
 import Type, { type Static } from 'typebox';
+import { Compile } from 'typebox/compile';
+import { MillraceError, messageOf } from './errors.ts';
 
 /** What a job says of itself without its code: all that clock, audit and console know of it. */
 const Limit = Type.Number({ minimum: 0 });
@@ -40,3 +42,18 @@ export const JobManifest = Type.Object({
   run: RunManifest,
 });
 export type JobManifest = Static<typeof JobManifest>;
+
+const check = Compile(JobManifest);
+
+/** The manifest in an entry of the bucket. Throws MR4001. */
+export function readManifest(text: string): JobManifest {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new MillraceError('MR4001', `manifest is not JSON (${messageOf(cause)})`, { cause });
+  }
+  if (check.Check(value)) return value;
+  const [first] = check.Errors(value);
+  throw new MillraceError('MR4001', `manifest${first?.instancePath ?? ''} ${first?.message ?? 'does not match its schema'}`);
+}

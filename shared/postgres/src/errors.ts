@@ -1,7 +1,7 @@
-import { codeOf, MillraceError, messageOf } from '@millrace/core';
+import { MillraceError, messageOf } from '@millrace/core';
 
 /** SQL states after which the same transaction may simply be tried again. */
-const RETRYABLE = new Set(['40001', '40P01', '55P03']);
+const RETRYABLE = new Set(['40001', '40P01', '55P03', '57014']);
 const CREDENTIALS = new Set(['28P01', '28000', '3D000']);
 
 export function sqlState(error: unknown): string | undefined {
@@ -19,6 +19,12 @@ export function translate(error: unknown, where: string): unknown {
   if (state !== undefined && CREDENTIALS.has(state)) return new MillraceError('MR3002', `${where}: ${messageOf(error)}`, { cause: error });
   // 57P01–57P03: shut down, crashed, starting up. 08xxx: connection.
   if (state !== undefined && !/^(57P0[1-3]|08...)$/.test(state)) return error;
-  if (codeOf(error)) return error;
+  if (state === undefined && !isConnectionError(error)) return error;
   return new MillraceError('MR3001', `${where}: ${messageOf(error) || String((error as { code?: string }).code)}`, { cause: error });
+}
+
+/** Errors of the socket and of `pg` about it; anything else without an SQL state comes from the caller's own code. */
+function isConnectionError(error: unknown): boolean {
+  const code = (error as { code?: unknown } | undefined)?.code;
+  return (typeof code === 'string' && /^E[A-Z]+$/.test(code)) || /connection (terminated|timeout|ended)|timeout exceeded when trying to connect|client has encountered a connection error/i.test(messageOf(error));
 }

@@ -22,6 +22,8 @@ export async function connectPostgres(options: PostgresOptions): Promise<Databas
   });
   // An idle connection that dies is replaced by the next query; without a listener it would end the process.
   pool.on('error', () => {});
+  // The same for a connection that dies while a transaction holds it: its next statement rejects.
+  pool.on('connect', (client) => client.on('error', () => {}));
   const database = new PostgresDatabase(pool, whereOf(options.url));
   try {
     await database.query('select 1');

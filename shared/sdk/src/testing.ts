@@ -67,7 +67,7 @@ interface PlannedItem {
 
 class TestedRun {
   readonly #job: Job;
-  readonly #options: RunJobOptions<never>;
+  readonly #options: RunJobOptions;
   readonly #tick: { readonly id: string; readonly at: Date };
   readonly #runId: string;
   readonly #params: Record<string, unknown>;
@@ -76,7 +76,7 @@ class TestedRun {
   readonly #skips: Record<string, number> = {};
   #duplicates = 0;
 
-  constructor(job: Job, options: RunJobOptions<never>) {
+  constructor(job: Job, options: RunJobOptions) {
     this.#job = job;
     this.#options = options;
     this.#tick = { id: manualTick('test'), at: new Date(instantOf(options.at ?? Date.UTC(2026, 0, 1))) };

@@ -1,0 +1,39 @@
+import { columns, defineJob, postgres } from 'millrace';
+
+const SETUP = `create table if not exists longest_days (
+  country text not null, rank integer not null, city_id integer not null, name text not null, day date not null, day_length_s integer not null,
+  primary key (country, day, rank)
+)`;
+
+const CLEAR = 'delete from longest_days where (country, day) in (select * from unnest($1::text[], $2::date[]))';
+
+const RANK = `insert into longest_days (country, rank, city_id, name, day, day_length_s)
+  select c.country, top.rank, top.city_id, top.name, c.day, top.day_length_s
+  from unnest($1::text[], $2::date[]) as c (country, day),
+    lateral (
+      select s.city_id, s.name, s.day_length_s, row_number() over (order by s.day_length_s desc, s.city_id)::integer as rank
+      from sunrise s where s.country = c.country and s.day = c.day
+      order by s.day_length_s desc, s.city_id limit 10
+    ) as top`;
+
+export const longestDays = defineJob('longest-days', {
+  description: 'The ten cities with the longest day, per country',
+  after: [{ job: 'sunrise-table' }],
+})
+  .items(
+    async function* ({ query, tick }) {
+      const day = tick.at.toISOString().slice(0, 10);
+      const { rows } = await query<{ country: string }>('select distinct country from sunrise where day = $1 order by country', [day]);
+      for (const { country } of rows) yield { country, day };
+    },
+    { key: (item) => item.country },
+  )
+  // The work is one statement over the batch: each effect only says which country to rank.
+  .process((item) => item)
+  .commit(
+    postgres({ setup: SETUP }, async (effects, tx) => {
+      const countries = columns(effects, 'country', 'day');
+      await tx.query(CLEAR, countries);
+      await tx.query(RANK, countries);
+    }),
+  );

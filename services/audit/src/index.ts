@@ -1,0 +1,2 @@
+export { type AuditConfig, auditDefaults } from './config.ts';
+export { wireAudit } from './wiring.ts';
