@@ -7,14 +7,15 @@ const SETUP = `create table if not exists longest_days (
 
 const CLEAR = 'delete from longest_days where (country, day) in (select * from unnest($1::text[], $2::date[]))';
 
+// One pass over the table for all countries of the batch.
 const RANK = `insert into longest_days (country, rank, city_id, name, day, day_length_s)
-  select c.country, top.rank, top.city_id, top.name, c.day, top.day_length_s
-  from unnest($1::text[], $2::date[]) as c (country, day),
-    lateral (
-      select s.city_id, s.name, s.day_length_s, row_number() over (order by s.day_length_s desc, s.city_id)::integer as rank
-      from sunrise s where s.country = c.country and s.day = c.day
-      order by s.day_length_s desc, s.city_id limit 10
-    ) as top`;
+  select country, rank, city_id, name, day, day_length_s
+  from (
+    select s.country, s.city_id, s.name, s.day, s.day_length_s,
+      row_number() over (partition by s.country order by s.day_length_s desc, s.city_id)::integer as rank
+    from sunrise s join unnest($1::text[], $2::date[]) as c (country, day) on s.country = c.country and s.day = c.day
+  ) as ranked
+  where rank <= 10`;
 
 export const longestDays = defineJob('longest-days', {
   description: 'The ten cities with the longest day, per country',

@@ -1,3 +1,4 @@
+import { PGlite } from '@electric-sql/pglite';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { runJob } from 'millrace/testing';
 import { refreshTransactions } from './job.ts';
@@ -27,6 +28,23 @@ describe('refresh-transactions', () => {
     const run = await runJob(refreshTransactions, { items: [{ id: 1 }, { id: 2 }], faults: { 1: new Error('connect ECONNREFUSED') } });
     expect(run.failures).toMatchObject([{ key: '1', class: 'transient', attempts: 5 }]);
     expect(run.verdict).toBe('failed');
+  });
+
+  test('the table is refreshed in place: what was settled is not asked again', async () => {
+    const database = await PGlite.create();
+    const query = async (sql: string, params: readonly unknown[] = []) => {
+      const { rows, affectedRows } = await database.query(sql, [...params]);
+      return { rows: rows as never[], rowCount: affectedRows ?? 0 };
+    };
+    const tx = { query, copy: () => Promise.reject(new Error('not used')) };
+    const setup = refreshTransactions.sink.kind === 'postgres' ? (refreshTransactions.sink.setup ?? '') : '';
+    await database.exec(setup);
+    const first = await runJob(refreshTransactions, { query, tx });
+    expect(first).toMatchObject({ planned: 2000, verdict: 'partial', counts: { applied: 1990, rejected: 10 } });
+    await database.exec(setup);
+    const second = await runJob(refreshTransactions, { query, tx });
+    expect(second).toMatchObject({ planned: 10, verdict: 'failed', counts: { applied: 0, rejected: 10 } });
+    await database.close();
   });
 
   test('the source reads page by page, and goes on from its cursor', async () => {

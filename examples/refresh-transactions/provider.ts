@@ -20,7 +20,7 @@ export async function startProvider(): Promise<{ readonly url: string; readonly 
       response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body));
     }, 5 + ((id * 7919) % 26));
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve, fail) => server.once('error', fail).listen(0, '127.0.0.1', resolve));
   // A process that has nothing else to do may end.
   server.unref();
   return {

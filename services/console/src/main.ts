@@ -1,5 +1,5 @@
 import { main } from '@millrace/runtime';
-import { consoleDefaults } from './config.ts';
+import { consoleOptions } from './config.ts';
 import { wireConsole } from './wiring.ts';
 
-await main('console', wireConsole, consoleDefaults);
+await main('console', wireConsole, consoleOptions);

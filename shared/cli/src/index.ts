@@ -1,4 +1,5 @@
 export { type ConsoleApi, connectApi } from './connect-api.ts';
-export { EXIT, exitCodeOf } from './exit-codes.ts';
+export { exitCodeOf } from './describe-failure.ts';
+export { EXIT } from './exit-codes.ts';
 export { main } from './main.ts';
 export { migrationSets } from './migrations.ts';

@@ -1,6 +1,6 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { EXIT, exitCodeOf } from './exit-codes.ts';
-import { errorText, FORMATS, type Format, openOutput, type Output } from './output.ts';
+import { EXIT } from './exit-codes.ts';
+import { FORMATS, type Format, openOutput, type Output } from './output.ts';
 
 /** Runs one command line; resolves with the exit code. Commands are loaded when they are called: `--help` stays quick. */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -13,7 +13,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     return code;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    process.stderr.write(`${errorText(error)}\n`);
+    const { exitCodeOf, failureText } = await import('./describe-failure.ts');
+    process.stderr.write(`${failureText(error)}\n`);
     return exitCodeOf(error);
   }
 }

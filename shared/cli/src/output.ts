@@ -1,5 +1,4 @@
 import { stripVTControlCharacters } from 'node:util';
-import { codeOf, ERRORS, messageOf } from '@millrace/core';
 
 export type Format = 'table' | 'json' | 'jsonl';
 export const FORMATS: readonly Format[] = ['table', 'json', 'jsonl'];
@@ -58,16 +57,4 @@ export function duration(ms: number): string {
   if (ms < 60_000) return `${(ms / 1_000).toFixed(1)} s`;
   const seconds = Math.round(ms / 1_000);
   return seconds < 3_600 ? `${Math.floor(seconds / 60)} min ${seconds % 60} s` : `${Math.floor(seconds / 3_600)} h ${Math.floor((seconds % 3_600) / 60)} min`;
-}
-
-/** What, the value, the fix. */
-export function errorText(error: unknown): string {
-  const code = codeOf(error);
-  if (process.env['MILLRACE_DEBUG'] && error instanceof Error) return error.stack ?? error.message;
-  const causes: string[] = [];
-  for (let at = (error as { cause?: unknown })?.cause, depth = 0; at !== undefined && depth < 3; at = (at as { cause?: unknown })?.cause, depth++) {
-    const message = messageOf(at);
-    if (!messageOf(error).includes(message)) causes.push(`because: ${message}`);
-  }
-  return [messageOf(error), ...causes, ...(code ? [`fix: ${ERRORS[code].fix}`] : [])].join('\n');
 }

@@ -43,13 +43,13 @@ export async function main<Config extends object>(
     platform = open;
     if (options.migrations) await checkMigrated(open.database, options.migrations);
     const service = wire(open, services[name] as Config);
+    let reasons: () => readonly string[] = () => ['starting'];
+    if (config.healthPort > 0) health = await openHealth({ host: config.healthHost, port: config.healthPort, reasons: () => reasons() });
     const supervision = supervise({
       services: [service], time: systemTime, log: open.log, grace: config.grace, signals: process, exit: (code) => process.exit(code),
       started: () => open.log.info({ version: VERSION, jobs: [...open.jobs.keys()] }, `${name} started`),
     });
-    // Whatever fails from here on is also awaited below.
-    supervision.ended.catch(() => {});
-    if (config.healthPort > 0) health = await openHealth({ host: config.healthHost, port: config.healthPort, reasons: supervision.ready });
+    reasons = supervision.ready;
     clean = await supervision.ended;
     open.log.info(`${name} stopped`);
   } catch (error) {

@@ -140,7 +140,7 @@ class LocalServer implements TestServer {
   /** Tells the guard what is running now. */
   #watch(): void {
     const groups = [this.#child?.pid, this.#companion?.pid].filter((pid) => pid !== undefined).map((pid) => `-${pid}`);
-    const end = groups.length > 0 ? `kill -9 -- ${groups.join(' ')} 2>/dev/null; ` : '';
+    const end = groups.length > 0 ? `kill -s KILL -- ${groups.join(' ')} 2>/dev/null; ` : '';
     this.#guard.atEnd(`${end}sleep 1; rm -rf -- '${this.#directory}'`);
   }
 }

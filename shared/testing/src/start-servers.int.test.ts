@@ -1,10 +1,11 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { afterEach, expect, test } from '@jest/globals';
 import { jetstreamManager } from '@nats-io/jetstream';
 import amqp from 'amqplib';
 import { connect } from 'nats';
 import pg from 'pg';
+import { answers } from './free-port.ts';
 import { startNats, startPostgres, startRabbit, type TestServer, waitFor } from './index.ts';
 
 let server: TestServer | undefined;
@@ -75,18 +76,23 @@ test('RabbitMQ keeps a confirmed message in a quorum queue over a kill, and lose
   };
   await withChannel(async (channel) => {
     await channel.assertQueue('kept', { durable: true, arguments: { 'x-queue-type': 'quorum' } });
+  });
+  // RabbitMQ 3.10 forgets a quorum queue when it is killed within half a second of declaring it.
+  await server.restart();
+  await withChannel(async (channel) => {
     channel.sendToQueue('kept', Buffer.from('seven'), { persistent: true });
     await channel.waitForConfirms();
   });
   await server.kill();
   await server.restart();
-  const text = await waitFor(() => withChannel(async (channel) => (await channel.get('kept', { noAck: true }) || undefined)?.content.toString()));
+  const text = await withChannel(async (channel) => ((await channel.get('kept', { noAck: true })) || undefined)?.content.toString());
   expect(text).toBe('seven');
   await server.reset();
   await expect(withChannel((channel) => channel.checkQueue('kept'))).rejects.toThrow('NOT_FOUND');
 }, 120_000);
 
 test('a server and its folder are gone soon after the test that started it was killed', async () => {
+  const accepts = (port: number) => answers(port, undefined, () => true);
   const script = `
     const { startNats } = await import(${JSON.stringify(new URL('./index.ts', import.meta.url).href)});
     const server = await startNats();
@@ -96,7 +102,8 @@ test('a server and its folder are gone soon after the test that started it was k
   expect(child.signal).toBe('SIGKILL');
   const [url = '', directory = ''] = child.stdout.trim().split(' ');
   expect(url).toMatch(/^nats:/);
-  await waitFor(async () => !(await connect({ servers: url, reconnect: false, timeout: 500 }).then((c) => c.close().then(() => true), () => false)), { what: 'the end of the server' });
-  if (directory) await waitFor(() => !existsSync(directory), { what: 'the end of its folder' });
-  expect(execFileSync('ps', ['-A', '-o', 'args='], { encoding: 'utf8' })).not.toContain(url.split(':').at(-1));
+  const port = Number(new URL(url).port);
+  await waitFor(async () => !(await accepts(port)), { what: 'the end of the server' });
+  expect(directory).not.toBe('');
+  await waitFor(() => !existsSync(directory), { what: 'the end of its folder' });
 }, 30_000);

@@ -4,7 +4,7 @@ import { EXIT } from '../exit-codes.ts';
 import type { Output } from '../output.ts';
 
 export async function jobs(output: Output): Promise<number> {
-  const api = await connectApi();
+  const api = await connectApi({ jobs: true });
   try {
     const { jobs: known } = await api.get<{ jobs: readonly JobManifest[] }>('/v1/jobs');
     if (output.format !== 'table') output.rows(known, []);
