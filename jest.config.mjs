@@ -5,6 +5,11 @@ const root = import.meta.dirname;
 // Jest refuses a root that does not exist, and an empty folder is not in a checkout.
 const folders = ['services', 'shared', 'examples', 'deploy', 'tools'].map((folder) => join(root, folder)).filter(existsSync);
 
+function typescript(tsx) {
+  const jsc = { parser: { syntax: 'typescript', tsx }, target: 'es2022' };
+  return ['@swc/jest', { jsc, module: { type: 'es6' }, sourceMaps: 'inline' }];
+}
+
 /** @type {import('jest').Config} */
 export default {
   rootDir: root,
@@ -14,15 +19,6 @@ export default {
   testPathIgnorePatterns: ['/node_modules/', '/dist/'],
   modulePathIgnorePatterns: ['/dist/', '/\\.nx/', '/\\.millrace/'],
   extensionsToTreatAsEsm: ['.ts', '.tsx'],
-  transform: {
-    '^.+\\.tsx?$': [
-      '@swc/jest',
-      {
-        jsc: { parser: { syntax: 'typescript', tsx: false }, target: 'es2022' },
-        module: { type: 'es6' },
-        sourceMaps: 'inline',
-      },
-    ],
-  },
+  transform: { '^.+\\.ts$': typescript(false), '^.+\\.tsx$': typescript(true) },
   testTimeout: 30_000,
 };

@@ -11,7 +11,11 @@ const wrong: readonly (readonly [string, string, string])[] = [
   ['services/planner/src/planner.ts', "import { Container } from 'inversify';", "may not import 'inversify'"],
   ['services/audit/src/audit.ts', "import { defineJob } from 'millrace';", "may not import 'millrace'"],
   ['services/audit/src/wiring.ts', "import { wirePlanner } from '@millrace/planner';", "may not import '@millrace/planner'"],
-  ['services/audit/src/adapters/x.ts', "const y = await import('../../../planner/src/y.ts');", "may not import '../../../planner/src/y.ts'"],
+  [
+    'services/audit/src/adapters/x.ts',
+    "const y = await import('../../../planner/src/y.ts');",
+    "may not import '../../../planner/src/y.ts'",
+  ],
   ['shared/runtime/src/x.ts', "export * from '@millrace/clock';", "may not import '@millrace/clock'"],
   ['services/clock/src/clock.ts', 'const now = Date.now();', 'Date.now belongs in an adapter'],
   ['services/clock/src/domain/x.ts', 'const d = new Date( );', 'new Date() belongs'],

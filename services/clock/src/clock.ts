@@ -105,7 +105,7 @@ export class Clock implements Service {
         if (signal.aborted) return now;
         if (!this.#trouble) log.warn({ err: error, ticks: ticks.length }, `ticks cannot be published, trying again: ${messageOf(error)}`);
         this.#trouble = `ticks cannot be published: ${messageOf(error)}`;
-        return now + RETRY_AFTER;
+        this.#lastEmitted = lastEmitted; return now + RETRY_AFTER;
       }
       for (const { job, nominal } of ticks) log.debug({ job, nominal }, 'tick');
     }

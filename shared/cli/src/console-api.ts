@@ -1,4 +1,4 @@
-import { ERRORS, type ErrorCode, MillraceError } from '@millrace/core';
+import { ERRORS, type ErrorCode, messageOf, MillraceError } from '@millrace/core';
 
 /** The console's HTTP API, wherever it runs. Rejects with the MillraceError that the problem document names. */
 export interface ConsoleApi {
@@ -21,12 +21,12 @@ export function apiOver(where: string, send: (method: 'GET' | 'POST', path: stri
     try {
       value = JSON.parse(text);
     } catch (cause) {
-      throw new Error(`${where} answered ${method} ${path} with ${status} and no JSON: is this a Millrace console?`, { cause });
+      throw new MillraceError('MR3015', `${where} answered ${method} ${path} with ${status} and no JSON`, { cause });
     }
     if (status < 400) return value as T;
     const { code, detail, title } = value as { code?: string; detail?: string; title?: string };
     if (code !== undefined && Object.hasOwn(ERRORS, code)) throw new MillraceError(code as ErrorCode, detail ?? title ?? String(status));
-    throw new Error(`${where} answered ${method} ${path} with ${status}: ${detail ?? title ?? text.slice(0, 200)}`);
+    throw new MillraceError('MR3015', `${where} answered ${method} ${path} with ${status}: ${detail ?? title ?? text.slice(0, 200)}`);
   };
   return { where, get: (path) => call('GET', path), post: (path, body) => call('POST', path, body), close };
 }
@@ -39,7 +39,7 @@ export function httpApi(url: string): ConsoleApi {
     try {
       response = await fetch(`${base}${path}`, { method, signal: AbortSignal.timeout(30_000), ...(body === undefined ? {} : { body, headers: { 'content-type': 'application/json' } }) });
     } catch (cause) {
-      throw new Error(`cannot reach the console at ${base}`, { cause });
+      throw new MillraceError('MR3015', `${base} (${messageOf((cause as Error).cause ?? cause)})`, { cause });
     }
     return { status: response.status, text: await response.text() };
   }, async () => undefined);

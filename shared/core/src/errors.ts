@@ -43,6 +43,7 @@ export const ERRORS = {
   MR3012: { title: 'The database failed', fix: 'See the cause; `millrace doctor` tests the connection.' },
   MR3013: { title: 'The broker did not accept a message', fix: 'See the cause; the message is sent again as soon as the broker accepts it.' },
   MR3014: { title: 'A migration was changed after it ran', fix: 'Restore the migration file; write a new one instead of editing an old one.' },
+  MR3015: { title: 'Cannot reach the console', fix: 'Check MILLRACE_URL and that a console runs there; without it, `millrace dev` in this folder is used.' },
   MR4001: { title: 'Malformed message', fix: 'Look at the parked message; the producer sent data that the schema refuses.' },
   MR4002: { title: 'Unknown message version', fix: 'Deploy consumers before producers; then replay the parked message.' },
   MR4003: { title: 'The books do not balance', fix: 'The keys listed are lost or doubled: keep the run and report it.' },

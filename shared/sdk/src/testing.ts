@@ -1,5 +1,5 @@
 import {
-  codeOf, type Counts, countStates, effectIdOf, encodeStates, type Instant, itemIdOf, type ItemState, manualTick, messageOf, MillraceError, noCounts,
+  codeOf, type Counts, countStates, effectIdOf, encodeStates, type Instant, itemIdOf, type ItemState, manualTick, messageOf, MillraceError,
   parseInstant, runIdOf, type RunVerdict, sumCounts, verdictOf, whyNotJson,
 } from '@millrace/core';
 import type { DefinedJob, Job, Log, ProcessContext, SinkTransaction } from './job.ts';
@@ -129,7 +129,7 @@ class TestedRun {
     counts.duplicate += this.#duplicates;
     const { tolerate, onEmpty } = this.#job.manifest.run;
     const planned = this.#items.length + this.#duplicates;
-    if (sumCounts({ ...noCounts(), ...counts }) !== planned) throw new MillraceError('MR4003', `${planned} planned, ${JSON.stringify(counts)}`);
+    if (sumCounts(counts) !== planned) throw new MillraceError('MR4003', `${planned} planned, ${JSON.stringify(counts)}`);
     return {
       runId: this.#runId, planned, counts,
       verdict: planned === 0 && onEmpty === 'fail' ? 'failed' : verdictOf(counts, tolerate, false),
@@ -164,17 +164,21 @@ class TestedRun {
       this.#skips[marked.reason] = (this.#skips[marked.reason] ?? 0) + 1;
       return;
     }
-    if (isReject(marked)) return this.#fail(item, 'rejected', marked.reason);
-    if (outcome.error !== undefined) {
+    if (isReject(marked)) {
+      this.#fail(item, 'rejected', marked.reason);
+    } else if (outcome.error !== undefined) {
       const blame = blameOf(outcome.error);
       if (blame !== 'permanent' && attempt < this.#job.manifest.retry.attempts) item.state = 'f';
       else this.#fail(item, blame, messageOf(outcome.error));
-      return;
+    } else {
+      const why = outcome.value === undefined ? 'process returned nothing' : whyNotJson(outcome.value);
+      if (why) {
+        this.#fail(item, 'permanent', new MillraceError('MR1008', why).message);
+        return;
+      }
+      item.state = 'a';
+      item.effect = JSON.parse(JSON.stringify(outcome.value));
     }
-    const why = outcome.value === undefined ? 'process returned nothing' : whyNotJson(outcome.value);
-    if (why) return this.#fail(item, 'permanent', new MillraceError('MR1008', why).message);
-    item.state = 'a';
-    item.effect = JSON.parse(JSON.stringify(outcome.value));
   }
 
   /** Writes the batch; a batch that a function refuses is halved until the items that break it are alone. */
@@ -190,7 +194,10 @@ class TestedRun {
     try {
       await sink.write(effects, { runId: this.#runId, job: this.#job.name, signal: new AbortController().signal, effectIds });
     } catch (error) {
-      if (items.length === 1) return this.#fail(items[0] as PlannedItem, 'commit', messageOf(error));
+      if (items.length === 1) {
+        this.#fail(items[0] as PlannedItem, 'commit', messageOf(error));
+        return;
+      }
       const middle = items.length >> 1;
       await this.#commit(items.slice(0, middle));
       await this.#commit(items.slice(middle));

@@ -118,7 +118,12 @@ function newestDebianPostgres(): string | undefined {
 }
 
 function onPath(program: string): string | undefined {
-  return firstFile(...(process.env.PATH ?? '').split(delimiter).concat('/usr/sbin').map((folder) => join(folder, program)));
+  return firstFile(
+    ...(process.env.PATH ?? '')
+      .split(delimiter)
+      .concat('/usr/sbin')
+      .map((folder) => join(folder, program)),
+  );
 }
 
 function firstFile(...paths: readonly string[]): string | undefined {

@@ -28,7 +28,12 @@ export interface ServerRecipe {
   /** The program on this machine, or undefined when it is not installed. */
   binary(): string | undefined;
   local(place: LocalPlace): LocalProgram | Promise<LocalProgram>;
-  readonly docker: { readonly image: string; readonly port: number; readonly options: readonly string[]; readonly command: readonly string[] };
+  readonly docker: {
+    readonly image: string;
+    readonly port: number;
+    readonly options: readonly string[];
+    readonly command: readonly string[];
+  };
 }
 
 export interface LocalPlace {

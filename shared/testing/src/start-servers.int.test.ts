@@ -98,7 +98,10 @@ test('a server and its folder are gone soon after the test that started it was k
     const server = await startNats();
     console.log(server.url, (await server.log()).match(/Store Directory: "([^"]+)"/)?.[1] ?? '');
     process.kill(process.pid, 'SIGKILL');`;
-  const child = spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { encoding: 'utf8', cwd: import.meta.dirname });
+  const child = spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
+    encoding: 'utf8',
+    cwd: import.meta.dirname,
+  });
   expect(child.signal).toBe('SIGKILL');
   const [url = '', directory = ''] = child.stdout.trim().split(' ');
   expect(url).toMatch(/^nats:/);

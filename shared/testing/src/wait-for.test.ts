@@ -3,11 +3,14 @@ import { waitFor } from './wait-for.ts';
 
 test('the awaited value is returned as soon as it is there, and errors before that do not matter', async () => {
   let looks = 0;
-  const value = await waitFor(() => {
-    looks += 1;
-    if (looks === 1) throw new Error('not yet');
-    return looks === 3 ? 'here' : undefined;
-  }, { interval: 1 });
+  const value = await waitFor(
+    () => {
+      looks += 1;
+      if (looks === 1) throw new Error('not yet');
+      return looks === 3 ? 'here' : undefined;
+    },
+    { interval: 1 },
+  );
   expect([value, looks]).toEqual(['here', 3]);
 });
 
