@@ -1,14 +1,22 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { type JobManifest, JOBS_BUCKET, Tick } from '@millrace/core';
+import { JOBS_BUCKET, type JobManifest, Tick } from '@millrace/core';
 import { type EventBroker, openMemoryBrokers } from '@millrace/messaging';
 import type { Logger, Service } from '@millrace/runtime';
 import { FakeTime, waitFor } from '@millrace/testing';
 import { wireClock } from './wiring.ts';
 
 const manifest = (name: string, cron: string): JobManifest => ({
-  name, revision: 'r1', description: '', after: [], params: {}, concurrency: 1, timeout: 1,
+  name,
+  revision: 'r1',
+  description: '',
+  after: [],
+  params: {},
+  concurrency: 1,
+  timeout: 1,
   schedule: { cron: [cron], timeZone: 'UTC', overlap: 'skip', catchUp: { mode: 'latest', window: 86_400_000 } },
-  retry: { attempts: 1, backoff: 'fixed', base: 1, max: 1 }, batch: { size: 1 }, run: { tolerate: { count: 0, percent: 0 }, onEmpty: 'ok' },
+  retry: { attempts: 1, backoff: 'fixed', base: 1, max: 1 },
+  batch: { size: 1 },
+  run: { tolerate: { count: 0, percent: 0 }, onEmpty: 'ok' },
 });
 
 describe('a clock', () => {
@@ -37,7 +45,8 @@ describe('a clock', () => {
         const read = Tick.read(delivery);
         ticks.push(read.ok ? `${read.message.data.job} ${new Date(read.message.data.nominal).toISOString().slice(11, 19)}` : read.reason);
         return { kind: 'done' };
-      }));
+      }),
+    );
   });
   afterEach(async () => {
     await Promise.all(clocks.map((one) => one.stop()));
@@ -103,7 +112,9 @@ describe('a clock', () => {
     await store(manifest('a', '* * * * *'));
     let reads = 0;
     const bucket = events.bucket(JOBS_BUCKET);
-    await clock({ bucket: () => ({ ...bound(bucket), entries: () => (reads++ === 0 ? bucket.entries() : Promise.reject(new Error('away'))) }) }).start();
+    await clock({
+      bucket: () => ({ ...bound(bucket), entries: () => (reads++ === 0 ? bucket.entries() : Promise.reject(new Error('away'))) }),
+    }).start();
     await time.advance(60_000);
     await settled('a 10:00:00', 'a 10:01:00');
   });

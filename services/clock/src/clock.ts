@@ -99,13 +99,22 @@ export class Clock implements Service {
     const { ticks, wakeAt, lastEmitted } = dueTicks(this.#jobs ?? [], this.#lastEmitted, now);
     if (ticks.length > 0) {
       try {
-        const published = events.publish(ticks.map((tick) => envelopeOf(tick, now, instance)), { once: true, signal });
-        if ((await unlessAborted(published.then(() => true), signal)) === undefined) return now;
+        const published = events.publish(
+          ticks.map((tick) => envelopeOf(tick, now, instance)),
+          { once: true, signal },
+        );
+        if (
+          (await unlessAborted(
+            published.then(() => true),
+            signal,
+          )) === undefined
+        )
+          return now;
       } catch (error) {
         if (signal.aborted) return now;
         if (!this.#trouble) log.warn({ err: error, ticks: ticks.length }, `ticks cannot be published, trying again: ${messageOf(error)}`);
         this.#trouble = `ticks cannot be published: ${messageOf(error)}`;
-        this.#lastEmitted = lastEmitted; return now + RETRY_AFTER;
+        return now + RETRY_AFTER;
       }
       for (const { job, nominal } of ticks) log.debug({ job, nominal }, 'tick');
     }

@@ -23,16 +23,29 @@ afterAll(async () => {
 
 function run(env: Record<string, string>): ChildProcess {
   output = '';
-  const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(NODE_OPTIONS|MILLRACE_|AMQP_|NATS_|DATABASE_)/.test(name)));
-  child = spawn(process.execPath, ['--import', 'tsx', fileURLToPath(new URL('./main.ts', import.meta.url))], { env: { ...inherited, ...env }, stdio: ['ignore', 'inherit', 'pipe'] });
+  const inherited = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^(NODE_OPTIONS|MILLRACE_|AMQP_|NATS_|DATABASE_)/.test(name)),
+  );
+  child = spawn(process.execPath, ['--import', 'tsx', fileURLToPath(new URL('./main.ts', import.meta.url))], {
+    env: { ...inherited, ...env },
+    stdio: ['ignore', 'inherit', 'pipe'],
+  });
   child.stderr?.on('data', (data) => (output += String(data)));
   return child;
 }
 
 const manifest: JobManifest = {
-  name: 'each-second', revision: 'r1', description: '', after: [], params: {}, concurrency: 1, timeout: 1,
+  name: 'each-second',
+  revision: 'r1',
+  description: '',
+  after: [],
+  params: {},
+  concurrency: 1,
+  timeout: 1,
   schedule: { cron: ['* * * * * *'], timeZone: 'UTC', overlap: 'skip', catchUp: { mode: 'latest', window: 86_400_000 } },
-  retry: { attempts: 1, backoff: 'fixed', base: 1, max: 1 }, batch: { size: 1 }, run: { tolerate: { count: 0, percent: 0 }, onEmpty: 'ok' },
+  retry: { attempts: 1, backoff: 'fixed', base: 1, max: 1 },
+  batch: { size: 1 },
+  run: { tolerate: { count: 0, percent: 0 }, onEmpty: 'ok' },
 };
 
 test('the process publishes ticks over JetStream, tells that it is ready, and ends with 0 when asked to', async () => {
@@ -43,7 +56,8 @@ test('the process publishes ticks over JetStream, tells that it is ready, and en
       const read = Tick.read(delivery);
       if (read.ok) seen.push(read.message.data.nominal);
       return { kind: 'done' };
-    }));
+    }),
+  );
   const port = await freePort();
   const clock = run({ NATS_URL: nats.url, MILLRACE_HEALTH_PORT: String(port) });
   await waitFor(() => seen.length >= 3, { timeout: 20_000 });

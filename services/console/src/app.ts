@@ -25,6 +25,8 @@ export interface ConsoleParts {
   readonly time: Time;
   /** In [0, 1); names triggers that came without a key. */
   readonly random: () => number;
+  /** Throws MR1013; only a process that holds the jobs' code can tell. Default: the planner alone decides. */
+  readonly checkParams?: (job: string, params: Record<string, unknown>) => void;
   /** Reasons for not being ready, beside the ledger. Default: none. */
   readonly notReady?: () => readonly string[];
   /**
@@ -75,7 +77,7 @@ export async function buildApp(parts: ConsoleParts): Promise<App> {
 
   const feed = new RunFeed(parts.ledger, parts.time, (error) => parts.log.warn({ error }, 'cannot read the ledger for the live view'));
   app.addHook('preClose', async () => feed.close());
-  const commands = new Commands(parts.ledger, parts.publisher, parts.registry, parts.time, parts.random);
+  const commands = new Commands(parts.ledger, parts.publisher, parts.registry, parts.time, parts.random, parts.checkParams);
 
   await app.register(async (scope) => {
     const typed = scope as unknown as App;

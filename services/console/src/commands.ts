@@ -24,19 +24,22 @@ export class Commands {
   readonly #registry: Registry;
   readonly #time: Time;
   readonly #random: () => number;
+  readonly #checkParams: (job: string, params: Record<string, unknown>) => void;
 
-  constructor(ledger: Ledger, publisher: Publisher, registry: Registry, time: Time, random: () => number) {
+  constructor(ledger: Ledger, publisher: Publisher, registry: Registry, time: Time, random: () => number, checkParams: (job: string, params: Record<string, unknown>) => void = () => undefined) {
     this.#ledger = ledger;
     this.#publisher = publisher;
     this.#registry = registry;
     this.#time = time;
     this.#random = random;
+    this.#checkParams = checkParams;
   }
 
-  /** Asks for a run; a key used before names the run it made then. Throws MR2004, MR2008, MR2010, MR3013. */
+  /** Asks for a run; a key used before names the run it made then. Throws MR1013, MR2004, MR2008, MR2010, MR3013. */
   async trigger(request: TriggerRequest, requestedBy: string): Promise<{ runId: string; key: string }> {
     const { job } = request;
     if (!(await this.#registry.list()).some((manifest) => manifest.name === job)) throw new MillraceError('MR2004', `"${job}"`);
+    this.#checkParams(job, request.params ?? {});
     const now = this.#time.now();
     const key = request.key ?? `${new Date(now).toISOString().slice(0, 19).replace(/[-:]/g, '')}-${shortHash(`${now} ${this.#random()}`).slice(0, 8)}`;
     if (!TRIGGER_KEY.test(key)) throw new MillraceError('MR2010', JSON.stringify(key));

@@ -23,7 +23,7 @@ export function wireConsole(platform: Platform, config: Partial<ConsoleConfig> =
   container.bind(REGISTRY).toResolvedValue(({ events }: Platform) => new BucketRegistry(events), [PLATFORM]);
   container.bind(Console).toResolvedValue(
     (p: Platform, c: ConsoleConfig, ledger: Ledger, books: Books, registry: Registry) =>
-      new Console(p, c, { ledger, books, registry, publisher: p.events, log: p.log, time: p.time, random: p.random }),
+      new Console(p, c, { ledger, books, registry, publisher: p.events, log: p.log, time: p.time, random: p.random, checkParams: (job, params) => void p.jobs.get(job)?.parseParams(params) }),
     [PLATFORM, CONFIG, LEDGER, BOOKS, REGISTRY],
   );
   return container.get(Console);

@@ -28,6 +28,6 @@ export function reportOf(run: RunJson): string {
 export function progressOf(run: RunJson): string {
   const { done, planned } = run.progress;
   const failing = (run.counts['failed'] ?? 0) + (run.counts['rejected'] ?? 0);
-  const share = run.state === 'planning' ? `planned ${number(planned)} so far, done ${number(done)}` : `${number(done)} / ${number(planned)} (${Math.floor(run.progress.fraction * 100)} %)`;
+  const share = run.state === 'planning' ? `done ${number(done)}, the plan still grows` : `${number(done)} / ${number(planned)} (${Math.floor(run.progress.fraction * 100)} %)`;
   return `${clean(run.runId)} ${run.state} ${share}${failing > 0 ? `, ${number(failing)} failing` : ''}, ${number(Math.round(run.itemsPerSecond))} items/s`;
 }

@@ -11,7 +11,9 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-const services = { planner: { window: option({ env: 'MILLRACE_PLANNER_WINDOW', kind: 'integer', default: 10, description: '' }), alone: true } };
+const services = {
+  planner: { window: option({ env: 'MILLRACE_PLANNER_WINDOW', kind: 'integer', default: 10, description: '' }), alone: true },
+};
 
 test('a service gets its section of the file, its environment, and the settings that cannot be changed', async () => {
   writeFileSync(join(directory, 'millrace.config.json'), JSON.stringify({ jobs: './my-jobs', planner: { window: 20 } }));
@@ -28,14 +30,22 @@ test('a configuration file may be a module', async () => {
 
 test('defaults can be replaced, and the environment still wins', async () => {
   expect((await configure({ env: {}, directory, defaults: { logLevel: 'warn' } })).platform.logLevel).toBe('warn');
-  expect((await configure({ env: { MILLRACE_LOG_LEVEL: 'debug' }, directory, defaults: { logLevel: 'warn' } })).platform.logLevel).toBe('debug');
+  expect((await configure({ env: { MILLRACE_LOG_LEVEL: 'debug' }, directory, defaults: { logLevel: 'warn' } })).platform.logLevel).toBe(
+    'debug',
+  );
 });
 
 test('problems of platform, service and file are reported together, misspelt options too', async () => {
   writeFileSync(join(directory, 'millrace.config.json'), JSON.stringify({ job: './jobs', planner: { windows: 20 } }));
   const configured = configure({ env: { MILLRACE_HEALTH_PORT: '-1', MILLRACE_PLANNER_WINDOW: 'x' }, directory, services });
   await expect(configured).rejects.toMatchObject({ code: 'MR2001' });
-  for (const problem of [/4 problems/, /job in millrace.config.json is no option/, /windows in planner of millrace.config.json is no option; known are window/, /MILLRACE_HEALTH_PORT/, /MILLRACE_PLANNER_WINDOW is "x"/]) {
+  for (const problem of [
+    /4 problems/,
+    /job in millrace.config.json is no option/,
+    /windows in planner of millrace.config.json is no option; known are window/,
+    /MILLRACE_HEALTH_PORT/,
+    /MILLRACE_PLANNER_WINDOW is "x"/,
+  ]) {
     await expect(configured).rejects.toThrow(problem);
   }
 });

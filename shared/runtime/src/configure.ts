@@ -29,7 +29,10 @@ export async function configure({ env, directory, defaults = {}, services = {} }
   const file = await loadConfigFile(directory, env.MILLRACE_CONFIG || undefined);
   const sources = { env, ...(file && { fileName: file.name, directory: file.directory }) };
   const platform = collectOptions(withDefaults(platformOptions, defaults), { ...sources, ...(file && { file: file.values }) });
-  const problems = [...platform.problems, ...unknownKeys(file?.values ?? {}, file?.name ?? '', [...Object.keys(platformOptions), ...SECTIONS])];
+  const problems = [
+    ...platform.problems,
+    ...unknownKeys(file?.values ?? {}, file?.name ?? '', [...Object.keys(platformOptions), ...SECTIONS]),
+  ];
   const settings: Record<string, Record<string, unknown>> = {};
   for (const [service, declared] of Object.entries(services)) {
     const options = Object.fromEntries(Object.entries(declared).filter(([, value]) => isOption(value))) as Options;
@@ -39,7 +42,11 @@ export async function configure({ env, directory, defaults = {}, services = {} }
       problems.push(`${service} in ${file?.name} is ${JSON.stringify(section)}; expected an object`);
       continue;
     }
-    const values = collectOptions(options, { ...sources, fileName: `${service} of ${file?.name}`, file: section as Record<string, unknown> });
+    const values = collectOptions(options, {
+      ...sources,
+      fileName: `${service} of ${file?.name}`,
+      file: section as Record<string, unknown>,
+    });
     problems.push(...values.problems, ...unknownKeys(section, `${service} of ${file?.name}`, Object.keys(options)));
     settings[service] = { ...fixed, ...values.values };
   }
@@ -48,10 +55,15 @@ export async function configure({ env, directory, defaults = {}, services = {} }
 }
 
 function withDefaults(options: typeof platformOptions, defaults: Partial<PlatformConfig>): typeof platformOptions {
-  const entries = Object.entries(options as Options).map(([name, one]) => [name, name in defaults ? { ...one, default: defaults[name as keyof PlatformConfig] } : one]);
+  const entries = Object.entries(options as Options).map(([name, one]) => [
+    name,
+    name in defaults ? { ...one, default: defaults[name as keyof PlatformConfig] } : one,
+  ]);
   return Object.fromEntries(entries) as typeof platformOptions;
 }
 
 function unknownKeys(values: object, where: string, known: readonly string[]): string[] {
-  return Object.keys(values).filter((key) => !known.includes(key)).map((key) => `${key} in ${where} is no option; known are ${known.join(', ') || 'none'}`);
+  return Object.keys(values)
+    .filter((key) => !known.includes(key))
+    .map((key) => `${key} in ${where} is no option; known are ${known.join(', ') || 'none'}`);
 }

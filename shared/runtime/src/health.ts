@@ -55,7 +55,13 @@ function answer(response: ServerResponse, status: number, type: string, body: st
 
 function listen(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once('error', (cause) => reject(new MillraceError('MR2001', `cannot listen on ${host}:${port} (MILLRACE_HEALTH_HOST, MILLRACE_HEALTH_PORT): ${messageOf(cause)}`, { cause })));
+    server.once('error', (cause) =>
+      reject(
+        new MillraceError('MR2001', `cannot listen on ${host}:${port} (MILLRACE_HEALTH_HOST, MILLRACE_HEALTH_PORT): ${messageOf(cause)}`, {
+          cause,
+        }),
+      ),
+    );
     server.listen(port, host, () => resolve());
   });
 }

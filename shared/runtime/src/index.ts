@@ -1,5 +1,6 @@
 export { type ConfigFile, loadConfigFile } from './config-file.ts';
 export { type Configuration, type ConfigureOptions, configure, type Declared } from './configure.ts';
+export { describeError } from './describe-error.ts';
 export { type HealthOptions, type HealthServer, openHealth } from './health.ts';
 export { loadJobs } from './load-jobs.ts';
 export { openLog } from './log.ts';
@@ -8,7 +9,6 @@ export { type Mode, missingUrls, modeOf, type Needs, type OpenPlatform, type Ope
 export { isOption, type Option, type OptionKind, type Options, option, readOptions, shown, type ValuesOf } from './options.ts';
 export type * from './platform.ts';
 export { type OptionRow, optionRows, type PlatformConfig, platformOptions } from './platform-options.ts';
-export { describeError } from './print-error.ts';
 export { type Supervised, type Supervision, supervise } from './supervise.ts';
 export { systemTime } from './system-time.ts';
 export { VERSION } from './version.ts';

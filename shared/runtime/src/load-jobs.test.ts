@@ -26,7 +26,8 @@ test('a folder is searched to its depths for job files, tests and dependencies a
   write('a/job.ts', jobFile('a'));
   write('deep/er/b.job.ts', jobFile('b'));
   write('c.ts', 'throw new Error("no job file")');
-  for (const path of ['b.job.test.ts', 'node_modules/x/job.ts', '__tests__/job.ts', '.cache/job.ts']) write(path, 'throw new Error("loaded")');
+  for (const path of ['b.job.test.ts', 'node_modules/x/job.ts', '__tests__/job.ts', '.cache/job.ts'])
+    write(path, 'throw new Error("loaded")');
   expect([...(await loadJobs(folder)).keys()]).toEqual(['a', 'b']);
 });
 

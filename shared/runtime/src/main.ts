@@ -1,10 +1,10 @@
 import { MillraceError } from '@millrace/core';
 import { checkMigrated, type MigrationSet } from '@millrace/postgres';
 import { configure, type Declared } from './configure.ts';
+import { describeError } from './describe-error.ts';
 import { type HealthServer, openHealth } from './health.ts';
 import { missingUrls, type Needs, type OpenPlatform, openPlatform } from './open-platform.ts';
 import type { Platform, Service } from './platform.ts';
-import { describeError } from './print-error.ts';
 import { supervise } from './supervise.ts';
 import { systemTime } from './system-time.ts';
 import { VERSION } from './version.ts';
@@ -28,7 +28,10 @@ const NEEDS: Readonly<Record<string, Needs>> = {
  * printed with its fix and ends it with 1, and so does an error that nobody caught. Never returns before the end.
  */
 export async function main<Config extends object>(
-  name: string, wire: (platform: Platform, config: Config) => Service, declared: Declared<NoInfer<Config>>, options: MainOptions = {},
+  name: string,
+  wire: (platform: Platform, config: Config) => Service,
+  declared: Declared<NoInfer<Config>>,
+  options: MainOptions = {},
 ): Promise<void> {
   process.on('uncaughtException', (error, origin) => fail(error, origin));
   let platform: OpenPlatform | undefined;
@@ -38,7 +41,11 @@ export async function main<Config extends object>(
     const needs = options.needs ?? NEEDS[name] ?? {};
     const { platform: config, services } = await configure({ env: process.env, directory: process.cwd(), services: { [name]: declared } });
     const missing = missingUrls(config, needs);
-    if (missing.length > 0) throw new MillraceError('MR2001', `${missing.join(', ')} not set: a ${name} of its own needs servers; without any, run \`millrace dev\``);
+    if (missing.length > 0)
+      throw new MillraceError(
+        'MR2001',
+        `${missing.join(', ')} not set: a ${name} of its own needs servers; without any, run \`millrace dev\``,
+      );
     const open = await openPlatform({ service: name, needs, config });
     platform = open;
     if (options.migrations) await checkMigrated(open.database, options.migrations);
@@ -46,7 +53,12 @@ export async function main<Config extends object>(
     let reasons: () => readonly string[] = () => ['starting'];
     if (config.healthPort > 0) health = await openHealth({ host: config.healthHost, port: config.healthPort, reasons: () => reasons() });
     const supervision = supervise({
-      services: [service], time: systemTime, log: open.log, grace: config.grace, signals: process, exit: (code) => process.exit(code),
+      services: [service],
+      time: systemTime,
+      log: open.log,
+      grace: config.grace,
+      signals: process,
+      exit: (code) => process.exit(code),
       started: () => open.log.info({ version: VERSION, jobs: [...open.jobs.keys()] }, `${name} started`),
     });
     reasons = supervision.ready;

@@ -1,8 +1,8 @@
 import { expect, test } from '@jest/globals';
 import { MillraceError } from '@millrace/core';
+import { describeError } from './describe-error.ts';
 import { modeOf } from './open-platform.ts';
 import type { PlatformConfig } from './platform-options.ts';
-import { describeError } from './print-error.ts';
 
 const config = (urls: Partial<PlatformConfig>) => urls as PlatformConfig;
 
@@ -12,7 +12,9 @@ test('without any URL everything runs embedded, with all of them on servers', ()
 });
 
 test('some URLs without the others are refused, naming both', () => {
-  expect(() => modeOf(config({ amqpUrl: 'amqp://a' }))).toThrow('MR2001 Invalid configuration: AMQP_URL set, but DATABASE_URL and NATS_URL missing');
+  expect(() => modeOf(config({ amqpUrl: 'amqp://a' }))).toThrow(
+    'MR2001 Invalid configuration: AMQP_URL set, but DATABASE_URL and NATS_URL missing',
+  );
 });
 
 test('a URL that the process does not need may be missing', () => {

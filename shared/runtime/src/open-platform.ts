@@ -49,21 +49,33 @@ export function modeOf(config: PlatformConfig, needs: Needs = {}): Mode {
   const missing = missingUrls(config, needs);
   if (missing.length > 0) {
     const set = all.filter(([name]) => config[name] !== undefined).map(([, env]) => env);
-    throw new MillraceError('MR2001', `${set.join(' and ')} set, but ${missing.join(' and ')} missing; set all of them, or none for embedded mode`);
+    throw new MillraceError(
+      'MR2001',
+      `${set.join(' and ')} set, but ${missing.join(' and ')} missing; set all of them, or none for embedded mode`,
+    );
   }
   return 'servers';
 }
 
 /** The variables that a process with these needs lacks to run on servers. */
 export function missingUrls(config: PlatformConfig, needs: Needs = {}): string[] {
-  return (Object.keys(URLS) as (keyof typeof URLS)[]).filter((need) => needs[need] !== false && config[URLS[need][0]] === undefined).map((need) => URLS[need][1]);
+  return (Object.keys(URLS) as (keyof typeof URLS)[])
+    .filter((need) => needs[need] !== false && config[URLS[need][0]] === undefined)
+    .map((need) => URLS[need][1]);
 }
 
 /**
  * Connects to the servers, or opens the embedded database and brokers in memory. Jobs are loaded first, as they fail
  * most often. Throws MR2001–MR2003 and MR3001–MR3008, with nothing left open.
  */
-export async function openPlatform({ service, needs = {}, config, migrations = [], jobs, log }: OpenPlatformOptions): Promise<OpenPlatform> {
+export async function openPlatform({
+  service,
+  needs = {},
+  config,
+  migrations = [],
+  jobs,
+  log,
+}: OpenPlatformOptions): Promise<OpenPlatform> {
   const mode = modeOf(config, needs);
   const instance = `${hostname()}-${process.pid}-${randomBytes(2).toString('hex')}`;
   const logger = log ?? openLog(service, instance, config.logLevel);
@@ -72,9 +84,17 @@ export async function openPlatform({ service, needs = {}, config, migrations = [
   const { database, work, events, announce = () => {} } = opened;
   let closed: Promise<void> | undefined;
   return {
-    mode, instance, time: systemTime, random: Math.random, log: logger, jobs: known,
-    database: database ?? unneeded('database'), work: work ?? unneeded('work'), events: events ?? unneeded('events'),
-    announce, close: () => (closed ??= closeAll([database, events, work])),
+    mode,
+    instance,
+    time: systemTime,
+    random: Math.random,
+    log: logger,
+    jobs: known,
+    database: database ?? unneeded('database'),
+    work: work ?? unneeded('work'),
+    events: events ?? unneeded('events'),
+    announce,
+    close: () => (closed ??= closeAll([database, events, work])),
   };
 }
 
@@ -93,7 +113,12 @@ async function openEmbedded({ data }: PlatformConfig, needs: Needs, migrations: 
   return { ...brokers, database, announce: (url) => database.lock?.publish(url) };
 }
 
-async function connectServers(service: string, { databaseUrl, amqpUrl, natsUrl }: PlatformConfig, needs: Needs, log: Logger): Promise<Opened> {
+async function connectServers(
+  service: string,
+  { databaseUrl, amqpUrl, natsUrl }: PlatformConfig,
+  needs: Needs,
+  log: Logger,
+): Promise<Opened> {
   const results = await Promise.allSettled([
     needs.database !== false && databaseUrl ? connectPostgres({ url: databaseUrl, applicationName: `millrace-${service}` }) : undefined,
     needs.work !== false && amqpUrl ? connectRabbit({ url: amqpUrl, log }) : undefined,

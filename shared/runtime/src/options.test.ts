@@ -18,12 +18,23 @@ const declared = {
 
 describe('options', () => {
   test('take their defaults where nothing is set, and an empty variable is not set', () => {
-    expect(readOptions(declared, { env: { MILLRACE_WINDOW: '' } })).toEqual({ window: 5, wait: 100, url: undefined, fast: false, level: 'info', data: '/data' });
+    expect(readOptions(declared, { env: { MILLRACE_WINDOW: '' } })).toEqual({
+      window: 5,
+      wait: 100,
+      url: undefined,
+      fast: false,
+      level: 'info',
+      data: '/data',
+    });
   });
 
   test('are read by kind, and the environment wins over the file', () => {
     const file = { window: 3, wait: '2s', fast: true, level: 'warn', data: 'here' };
-    const values = readOptions(declared, { env: { MILLRACE_WINDOW: '7', MILLRACE_FAST: '0', MILLRACE_URL: 'http://localhost:1' }, file, directory: '/etc/millrace' });
+    const values = readOptions(declared, {
+      env: { MILLRACE_WINDOW: '7', MILLRACE_FAST: '0', MILLRACE_URL: 'http://localhost:1' },
+      file,
+      directory: '/etc/millrace',
+    });
     expect(values).toEqual({ window: 7, wait: 2_000, url: 'http://localhost:1', fast: false, level: 'warn', data: '/etc/millrace/here' });
   });
 

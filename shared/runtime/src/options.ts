@@ -37,9 +37,13 @@ export interface Option<Value = unknown> extends Declaration {
 }
 
 export type Options = Readonly<Record<string, Option>>;
-export type ValuesOf<Declared extends Options> = { readonly [Key in keyof Declared]: Declared[Key] extends Option<infer Value> ? Value : never };
+export type ValuesOf<Declared extends Options> = {
+  readonly [Key in keyof Declared]: Declared[Key] extends Option<infer Value> ? Value : never;
+};
 
-export function option<Kind extends OptionKind>(declared: Declaration<Kind> & { readonly default: ValueOfKind[Kind] }): Option<ValueOfKind[Kind]>;
+export function option<Kind extends OptionKind>(
+  declared: Declaration<Kind> & { readonly default: ValueOfKind[Kind] },
+): Option<ValueOfKind[Kind]>;
 export function option<Kind extends OptionKind>(declared: Declaration<Kind>): Option<ValueOfKind[Kind] | undefined>;
 export function option(declared: Declaration & { readonly default?: unknown }): Option {
   return Object.freeze({ ...declared });
@@ -68,16 +72,20 @@ export function readOptions<Declared extends Options>(declared: Declared, source
 
 export function refuseProblems(problems: readonly string[]): void {
   if (problems.length === 1) throw new MillraceError('MR2001', problems[0] ?? '');
-  if (problems.length > 1) throw new MillraceError('MR2001', `${problems.length} problems\n${problems.map((problem) => `  ${problem}`).join('\n')}`);
+  if (problems.length > 1)
+    throw new MillraceError('MR2001', `${problems.length} problems\n${problems.map((problem) => `  ${problem}`).join('\n')}`);
 }
 
 /** As `readOptions`, for callers that gather the problems of several sets before they refuse. */
-export function collectOptions<Declared extends Options>(declared: Declared, sources: OptionSources): { values: ValuesOf<Declared>; problems: string[] } {
+export function collectOptions<Declared extends Options>(
+  declared: Declared,
+  sources: OptionSources,
+): { values: ValuesOf<Declared>; problems: string[] } {
   const values: Record<string, unknown> = {};
   const problems: string[] = [];
   for (const [name, one] of Object.entries(declared)) {
     try {
-      values[name] = valueOf(name, one, sources);
+      values[name] = readOption(name, one, sources);
     } catch (problem) {
       problems.push(messageOf(problem));
     }
@@ -85,7 +93,11 @@ export function collectOptions<Declared extends Options>(declared: Declared, sou
   return { values: values as ValuesOf<Declared>, problems };
 }
 
-function valueOf(name: string, one: Option, { env, file, fileName = 'the configuration file', directory = '.' }: OptionSources): unknown {
+function readOption(
+  name: string,
+  one: Option,
+  { env, file, fileName = 'the configuration file', directory = '.' }: OptionSources,
+): unknown {
   const text = env[one.env] || undefined;
   const path = one.secret ? env[`${one.env}_FILE`] || undefined : undefined;
   if (text !== undefined && path !== undefined) throw new Error(`${one.env} and ${one.env}_FILE are both set; set one of them`);

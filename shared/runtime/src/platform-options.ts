@@ -2,15 +2,57 @@ import { type Option, type Options, option, type ValuesOf } from './options.ts';
 
 /** The options of every process. `docs/options.md` is generated from this table and those of the services. */
 export const platformOptions = {
-  databaseUrl: option({ env: 'DATABASE_URL', kind: 'url', secret: true, description: 'PostgreSQL. Set all three URLs, or none of them for embedded mode.' }),
+  databaseUrl: option({
+    env: 'DATABASE_URL',
+    kind: 'url',
+    secret: true,
+    description: 'PostgreSQL. Set all three URLs, or none of them for embedded mode.',
+  }),
   amqpUrl: option({ env: 'AMQP_URL', kind: 'url', secret: true, description: 'RabbitMQ, which carries chunks.' }),
-  natsUrl: option({ env: 'NATS_URL', kind: 'string', secret: true, description: 'NATS with JetStream, which carries ticks, triggers and facts. Several servers: separate them by commas.' }),
-  data: option({ env: 'MILLRACE_DATA', kind: 'path', default: './.millrace', description: 'Data directory of embedded mode. One process at a time uses it.' }),
-  jobs: option({ env: 'MILLRACE_JOBS', kind: 'path', default: './jobs', description: 'Job file, or folder that is searched for job.ts, job.js, job.mjs and *.job.*.' }),
-  logLevel: option({ env: 'MILLRACE_LOG_LEVEL', kind: 'string', default: 'info', choices: ['trace', 'debug', 'info', 'warn', 'error', 'silent'], description: 'Least important level that is logged to stderr. `millrace dev` defaults to warn.' }),
-  healthPort: option({ env: 'MILLRACE_HEALTH_PORT', kind: 'integer', default: 0, max: 65_535, description: 'Port of /livez, /readyz and /metrics; 0 = none.' }),
-  healthHost: option({ env: 'MILLRACE_HEALTH_HOST', kind: 'string', default: '127.0.0.1', description: 'Address the health server listens on; in a container 0.0.0.0.' }),
-  grace: option({ env: 'MILLRACE_GRACE', kind: 'duration', default: 25_000, description: 'How long running work may take to finish after SIGTERM.' }),
+  natsUrl: option({
+    env: 'NATS_URL',
+    kind: 'string',
+    secret: true,
+    description: 'NATS with JetStream, which carries ticks, triggers and facts. Several servers: separate them by commas.',
+  }),
+  data: option({
+    env: 'MILLRACE_DATA',
+    kind: 'path',
+    default: './.millrace',
+    description: 'Data directory of embedded mode. One process at a time uses it.',
+  }),
+  jobs: option({
+    env: 'MILLRACE_JOBS',
+    kind: 'path',
+    default: './jobs',
+    description: 'Job file, or folder that is searched for job.ts, job.js, job.mjs and *.job.*.',
+  }),
+  logLevel: option({
+    env: 'MILLRACE_LOG_LEVEL',
+    kind: 'string',
+    default: 'info',
+    choices: ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
+    description: 'Least important level that is logged to stderr. `millrace dev` defaults to warn.',
+  }),
+  healthPort: option({
+    env: 'MILLRACE_HEALTH_PORT',
+    kind: 'integer',
+    default: 0,
+    max: 65_535,
+    description: 'Port of /livez, /readyz and /metrics; 0 = none.',
+  }),
+  healthHost: option({
+    env: 'MILLRACE_HEALTH_HOST',
+    kind: 'string',
+    default: '127.0.0.1',
+    description: 'Address the health server listens on; in a container 0.0.0.0.',
+  }),
+  grace: option({
+    env: 'MILLRACE_GRACE',
+    kind: 'duration',
+    default: 25_000,
+    description: 'How long running work may take to finish after SIGTERM.',
+  }),
 } satisfies Options;
 
 export type PlatformConfig = ValuesOf<typeof platformOptions>;

@@ -10,12 +10,22 @@ const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 function setUp(over: (diary: string[]) => Partial<Service> = () => ({})) {
   const diary: string[] = [];
   const make = (name: string, more: Partial<Service> = {}): Service => ({
-    name, start: async () => void diary.push(`start ${name}`), stop: async (grace) => void diary.push(`stop ${name} ${grace}`), ready: () => [], ...more,
+    name,
+    start: async () => void diary.push(`start ${name}`),
+    stop: async (grace) => void diary.push(`stop ${name} ${grace}`),
+    ready: () => [],
+    ...more,
   });
   const signals = new EventEmitter();
   const time = new FakeTime();
   const supervised: Supervised = {
-    services: [make('a'), make('b', over(diary))], time, log: quiet, grace: 1_000, signals, exit: (code) => diary.push(`exit ${code}`), started: () => diary.push('started'),
+    services: [make('a'), make('b', over(diary))],
+    time,
+    log: quiet,
+    grace: 1_000,
+    signals,
+    exit: (code) => diary.push(`exit ${code}`),
+    started: () => diary.push('started'),
   };
   return { diary, signals, time, supervision: supervise(supervised) };
 }

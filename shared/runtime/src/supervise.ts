@@ -75,7 +75,8 @@ export function supervise(supervised: Supervised): Supervision {
     }
   };
   return {
-    ready: () => (state === 'running' ? services.flatMap((service) => service.ready().map((reason) => `${service.name}: ${reason}`)) : [state]),
+    ready: () =>
+      state === 'running' ? services.flatMap((service) => service.ready().map((reason) => `${service.name}: ${reason}`)) : [state],
     end,
     ended: run(),
   };

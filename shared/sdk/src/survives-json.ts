@@ -15,6 +15,7 @@ export type SurvivesJson<T> =
   IsAny<T> extends true ? T
   : unknown extends T ? T
   : T extends string | number | boolean | null ? T
+  // biome-ignore lint/suspicious/noConfusingVoidType: a function without a return statement gives void.
   : T extends undefined | void ? NotJson<'undefined is lost: use null, or an optional field'>
   : T extends bigint ? NotJson<'a bigint cannot be written: use a string'>
   : T extends symbol ? NotJson<'a symbol is lost'>

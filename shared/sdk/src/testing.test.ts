@@ -69,7 +69,11 @@ describe('runJob', () => {
       yield checkpoint(1);
     }, { key: (i) => i.id }).process((i) => i).commit(postgres((effects, tx) => tx.query('insert', [effects.length])));
     const query = async () => ({ rows: [{ id: 1 }, { id: 2 }] });
-    const tx = { query: async (...call: unknown[]) => (seen.push(call), { rows: [], rowCount: 0 }), copy: async () => {} };
+    const record = async (...call: unknown[]) => {
+      seen.push(call);
+      return { rows: [], rowCount: 0 };
+    };
+    const tx = { query: record, copy: async () => {} };
     expect((await runJob(job, { query, at: '2026-11-24T00:10:00Z' })).effects).toEqual([{ id: 1, day: '2026-11-24' }, { id: 2, day: '2026-11-24' }]);
     expect(seen).toEqual([]);
     await runJob(job, { query, tx });

@@ -12,8 +12,15 @@ interface Sample {
   readonly window?: number;
 }
 
-function job(name: string, { cron = '*/5 * * * *', revision = 'r1', mode = 'latest', window = 24 * 60 * MINUTE }: Sample = {}): JobManifest {
-  return { name, revision, schedule: { cron: [cron], timeZone: 'UTC', overlap: 'skip', catchUp: { mode, window } } } as unknown as JobManifest;
+function job(
+  name: string,
+  { cron = '*/5 * * * *', revision = 'r1', mode = 'latest', window = 24 * 60 * MINUTE }: Sample = {},
+): JobManifest {
+  return {
+    name,
+    revision,
+    schedule: { cron: [cron], timeZone: 'UTC', overlap: 'skip', catchUp: { mode, window } },
+  } as unknown as JobManifest;
 }
 
 const nominals = (due: { ticks: readonly { nominal: number }[] }) => due.ticks.map(({ nominal }) => nominal);
@@ -69,6 +76,12 @@ describe('due ticks', () => {
     expect(nominals(back)).toEqual([]);
     expect(back.wakeAt).toBe(at('10:02:00'));
     expect(nominals(dueTicks([job('a')], back.lastEmitted, at('10:05:00')))).toEqual([at('10:05:00')]);
+  });
+
+  test('what the limit held back is not lost when the wall clock then steps back a little', () => {
+    const first = dueTicks([job('a')], nothing, at('10:00:00'));
+    const held = dueTicks([job('a')], first.lastEmitted, at('10:15:30'), 1);
+    expect(nominals(dueTicks([job('a')], held.lastEmitted, at('10:15:29')))).toEqual([at('10:10:00'), at('10:15:00')]);
   });
 
   test('wakes for the next tick, after a minute at the latest, also when nothing is ever due', () => {

@@ -14,7 +14,8 @@ export function readManifests(entries: ReadonlyMap<string, string>): ReadManifes
     try {
       const manifest = readManifest(text);
       // The name becomes a part of the subject.
-      if (manifest.name !== job || !JOB_NAME.test(job)) throw new MillraceError('MR1001', `${JSON.stringify(manifest.name)}, stored as ${JSON.stringify(job)}`);
+      if (manifest.name !== job || !JOB_NAME.test(job))
+        throw new MillraceError('MR1001', `${JSON.stringify(manifest.name)}, stored as ${JSON.stringify(job)}`);
       if (manifest.schedule) checkSchedule(job, manifest.schedule.cron, manifest.schedule.timeZone);
       jobs.push(manifest);
     } catch (error) {
