@@ -16,6 +16,7 @@ const wrong: readonly (readonly [string, string, string])[] = [
     "const y = await import('../../../planner/src/y.ts');",
     "may not import '../../../planner/src/y.ts'",
   ],
+  ['services/planner/src/new-folder/x.ts', "import pg from 'pg';", "a use case may not import 'pg'"],
   ['shared/runtime/src/x.ts', "export * from '@millrace/clock';", "may not import '@millrace/clock'"],
   ['services/clock/src/clock.ts', 'const now = Date.now();', 'Date.now belongs in an adapter'],
   ['services/clock/src/domain/x.ts', 'const d = new Date( );', 'new Date() belongs'],
