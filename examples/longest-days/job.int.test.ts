@@ -20,14 +20,21 @@ afterAll(() => database.close());
 
 describe('longest-days', () => {
   test('ranks the ten longest days of each country, however often it runs', async () => {
-    const cities = Array.from({ length: 30 }, (_, i) => ({ id: i, name: `city ${i}`, country: i % 2 ? 'NO' : 'SE', lat: 40 + i / 2, lon: 10 }));
+    const cities = Array.from({ length: 30 }, (_, i) => ({
+      id: i,
+      name: `city ${i}`,
+      country: i % 2 ? 'NO' : 'SE',
+      lat: 40 + i / 2,
+      lon: 10,
+    }));
     await runJob(sunriseTable, { at, items: cities, tx });
     await runJob(longestDays, { at, query, tx });
     const run = await runJob(longestDays, { at, query, tx });
     expect(run.counts.applied).toBe(2);
     const { rows } = await query('select country, rank, city_id from longest_days order by country, rank');
     // In November the day is longer in the south: the first cities.
-    const expected = (country: string, first: number) => Array.from({ length: 10 }, (_, i) => ({ country, rank: i + 1, city_id: first + 2 * i }));
+    const expected = (country: string, first: number) =>
+      Array.from({ length: 10 }, (_, i) => ({ country, rank: i + 1, city_id: first + 2 * i }));
     expect(rows).toEqual([...expected('NO', 1), ...expected('SE', 0)]);
   });
 

@@ -18,7 +18,9 @@ describe('refresh-transactions', () => {
   test('limits and outages are overcome, unknown transactions are rejected at once', async () => {
     const run = await runJob(refreshTransactions, { items: transactions, at: '2026-11-24T00:00:00Z' });
     expect(run.counts).toMatchObject({ applied: 298, rejected: 2, failed: 0 });
-    expect(run.failures).toEqual([7, 207].map((id) => ({ key: String(id), class: 'rejected', message: 'unknown to the provider', attempts: 1 })));
+    expect(run.failures).toEqual(
+      [7, 207].map((id) => ({ key: String(id), class: 'rejected', message: 'unknown to the provider', attempts: 1 })),
+    );
     expect(run.effects).toContainEqual({ id: 17, status: 'declined', tick: '2026-11-24T00:00:00.000Z' });
     expect(run.effects).toContainEqual({ id: 3, status: 'settled', tick: '2026-11-24T00:00:00.000Z' });
     expect(run.verdict).toBe('partial');
@@ -56,7 +58,14 @@ describe('refresh-transactions', () => {
     };
     const yielded: unknown[] = [];
     const checkpoint = (cursor: unknown) => ({ cursor }) as never;
-    const source = refreshTransactions.items({ query, checkpoint, cursor: 100, params: {}, tick: { id: 't', at: new Date(0) }, signal: new AbortController().signal });
+    const source = refreshTransactions.items({
+      query,
+      checkpoint,
+      cursor: 100,
+      params: {},
+      tick: { id: 't', at: new Date(0) },
+      signal: new AbortController().signal,
+    });
     for await (const item of source as AsyncIterable<unknown>) yielded.push(item);
     expect(asked).toEqual([100, 600]);
     expect(yielded).toHaveLength(601);

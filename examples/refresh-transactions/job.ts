@@ -26,7 +26,10 @@ export const refreshTransactions = defineJob('refresh-transactions', {
   .items(
     async function* ({ query, cursor, checkpoint }) {
       for (let last = typeof cursor === 'number' ? cursor : 0; ; ) {
-        const { rows } = await query<{ id: number }>("select id from transactions where status = 'pending' and id > $1 order by id limit $2", [last, PAGE]);
+        const { rows } = await query<{ id: number }>(
+          "select id from transactions where status = 'pending' and id > $1 order by id limit $2",
+          [last, PAGE],
+        );
         for (const { id } of rows) yield { id };
         last = rows.at(-1)?.id ?? last;
         if (rows.length < PAGE) return;

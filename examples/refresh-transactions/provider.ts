@@ -15,10 +15,13 @@ export async function startProvider(): Promise<{ readonly url: string; readonly 
     const id = Number(/^\/transactions\/(\d+)$/.exec(request.url ?? '')?.[1]);
     const attempt = (tries.get(id) ?? 0) + 1;
     tries.set(id, attempt);
-    setTimeout(() => {
-      const { status, headers, body } = answer(id, attempt);
-      response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body));
-    }, 5 + ((id * 7919) % 26));
+    setTimeout(
+      () => {
+        const { status, headers, body } = answer(id, attempt);
+        response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body));
+      },
+      5 + ((id * 7919) % 26),
+    );
   });
   await new Promise<void>((resolve, fail) => server.once('error', fail).listen(0, '127.0.0.1', resolve));
   // A process that has nothing else to do may end.

@@ -13,9 +13,15 @@ const SCRIPT = `
 describe('sunrise-table', () => {
   // In a process of its own: inside Jest's sandbox reading the cities takes 70 times as long.
   test('a whole run gives every city exactly one outcome', async () => {
-    const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', SCRIPT], { cwd: join(import.meta.dirname) });
+    const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', SCRIPT], {
+      cwd: join(import.meta.dirname),
+    });
     const run = JSON.parse(stdout);
-    expect(run).toMatchObject({ planned: 138_398, verdict: 'succeeded', counts: { applied: 138_375, skipped: 23, failed: 0, rejected: 0, duplicate: 0 } });
+    expect(run).toMatchObject({
+      planned: 138_398,
+      verdict: 'succeeded',
+      counts: { applied: 138_375, skipped: 23, failed: 0, rejected: 0, duplicate: 0 },
+    });
     expect(run.skips).toEqual({ 'polar day': 1, 'polar night': 22 });
     expect(run.shortest).toBeGreaterThan(0);
   });

@@ -10,7 +10,10 @@ describe('sunrise-table', () => {
   test('a city gets the sunrise, the sunset and the length of the day of the tick', async () => {
     const { effects, verdict } = await runJob(sunriseTable, { at: '2026-11-24T00:10:00Z', items: [berlin, quito] });
     expect(verdict).toBe('succeeded');
-    expect(effects).toMatchObject([{ city_id: 1, name: 'Berlin', country: 'DE', day: '2026-11-24' }, { city_id: 2, day: '2026-11-24' }]);
+    expect(effects).toMatchObject([
+      { city_id: 1, name: 'Berlin', country: 'DE', day: '2026-11-24' },
+      { city_id: 2, day: '2026-11-24' },
+    ]);
     // Almanac: Berlin 07:43 to 16:02 local time (UTC+1).
     expect(effects[0]?.sunrise).toMatch(/^2026-11-24T06:4[2-4]/);
     expect(effects[0]?.sunset).toMatch(/^2026-11-24T15:0[1-3]/);
@@ -19,7 +22,10 @@ describe('sunrise-table', () => {
     expect(effects[1]?.day_length_s).toBeGreaterThan(12 * 3600);
   });
 
-  test.each([['2026-06-21T00:10:00Z', 'polar day'], ['2026-12-21T00:10:00Z', 'polar night']])('at %s Longyearbyen is skipped for its %s', async (at, reason) => {
+  test.each([
+    ['2026-06-21T00:10:00Z', 'polar day'],
+    ['2026-12-21T00:10:00Z', 'polar night'],
+  ])('at %s Longyearbyen is skipped for its %s', async (at, reason) => {
     const { counts, skips } = await runJob(sunriseTable, { at, items: [longyearbyen, berlin] });
     expect(skips).toEqual({ [reason]: 1 });
     expect(counts).toMatchObject({ applied: 1, skipped: 1 });

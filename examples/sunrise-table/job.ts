@@ -34,8 +34,17 @@ export const sunriseTable = defineJob('sunrise-table', {
     const { sunrise, sunset, alwaysUp } = getTimes(at, city.lat, city.lon);
     if (!sunrise || !sunset) return skip(alwaysUp ? 'polar day' : 'polar night');
     return {
-      city_id: city.id, name: city.name, country: city.country, day: at.toISOString().slice(0, 10),
-      sunrise: sunrise.toISOString(), sunset: sunset.toISOString(), day_length_s: Math.round((sunset.getTime() - sunrise.getTime()) / 1000),
+      city_id: city.id,
+      name: city.name,
+      country: city.country,
+      day: at.toISOString().slice(0, 10),
+      sunrise: sunrise.toISOString(),
+      sunset: sunset.toISOString(),
+      day_length_s: Math.round((sunset.getTime() - sunrise.getTime()) / 1000),
     };
   })
-  .commit(postgres({ setup: SETUP }, (effects, tx) => tx.query(UPSERT, columns(effects, 'city_id', 'name', 'country', 'day', 'sunrise', 'sunset', 'day_length_s'))));
+  .commit(
+    postgres({ setup: SETUP }, (effects, tx) =>
+      tx.query(UPSERT, columns(effects, 'city_id', 'name', 'country', 'day', 'sunrise', 'sunset', 'day_length_s')),
+    ),
+  );

@@ -32,6 +32,7 @@ create table audit.runs (
   updated_at   timestamptz not null
 );
 create index runs_newest on audit.runs (opened_at desc, run_id);
+create index runs_open on audit.runs (opened_at) where state <> 'closed';
 create index runs_by_job on audit.runs (job, opened_at desc);
 
 -- One row per pass over a run: generation 0, then one per redrive. First-pass counts stay here.

@@ -1,4 +1,15 @@
-import { ChunkSettled, done, KIND_HEADER, messageOf, park, RunClosed, RunOpened, RunPlanFailed, RunPlanned, type Verdict } from '@millrace/core';
+import {
+  ChunkSettled,
+  done,
+  KIND_HEADER,
+  messageOf,
+  park,
+  RunClosed,
+  RunOpened,
+  RunPlanFailed,
+  RunPlanned,
+  type Verdict,
+} from '@millrace/core';
 import type { Delivery, Subscription } from '@millrace/messaging';
 import type { Platform, Service } from '@millrace/runtime';
 import type { LedgerStore } from './ledger-store.ts';
@@ -23,7 +34,11 @@ export class Audit implements Service {
   async start(): Promise<void> {
     if (this.#stopping) return;
     this.#stopping = new AbortController();
-    this.#subscription = await this.#platform.events.subscribe('millrace.facts.>', { durable: 'audit', batch: 256, prefetch: 512 }, this.fold);
+    this.#subscription = await this.#platform.events.subscribe(
+      'millrace.facts.>',
+      { durable: 'audit', batch: 256, prefetch: 512 },
+      this.fold,
+    );
     this.#outbox = this.#offerOutbox(this.#stopping.signal);
   }
 
@@ -36,7 +51,10 @@ export class Audit implements Service {
   }
 
   ready(): readonly string[] {
-    return [...(this.#subscription ? [] : ['not started']), ...(this.#platform.events.connected() ? [] : ['no connection to the event broker'])];
+    return [
+      ...(this.#subscription ? [] : ['not started']),
+      ...(this.#platform.events.connected() ? [] : ['no connection to the event broker']),
+    ];
   }
 
   /** One transaction per batch; a fact that cannot be read is parked and holds nobody up. */

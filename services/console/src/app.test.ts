@@ -7,25 +7,49 @@ describe('console API', () => {
   beforeAll(async () => {
     f = await openFixture();
     await f.addRun({ runId: 'refresh@manual:good', counts: { applied: 7, skipped: 1 }, openedAt: f.now.at - 60_000 });
-    await f.addRun({ runId: 'refresh@manual:bad', counts: { applied: 5, failed: 2, rejected: 1 }, verdict: 'failed', openedAt: f.now.at - 50_000 });
+    await f.addRun({
+      runId: 'refresh@manual:bad',
+      counts: { applied: 5, failed: 2, rejected: 1 },
+      verdict: 'failed',
+      openedAt: f.now.at - 50_000,
+    });
     await f.addRun({ runId: 'refresh@manual:open', state: 'running', counts: { applied: 5 }, planned: 10, openedAt: f.now.at - 10_000 });
-    await f.db.query(`insert into audit.failures select 'refresh@manual:bad', 0, g, 0, 1, 'k' || g, case when g < 2 then 'fp-a' else 'fp-b' end, 'transient', 'Boom', 'boom <b>', true, now() from generate_series(0, 2) g`);
+    await f.db.query(
+      `insert into audit.failures select 'refresh@manual:bad', 0, g, 0, 1, 'k' || g, case when g < 2 then 'fp-a' else 'fp-b' end, 'transient', 'Boom', 'boom <b>', true, now() from generate_series(0, 2) g`,
+    );
   }, 60_000);
   afterAll(() => f.close());
   const get = (url: string) => f.app.inject({ url });
-  const post = (url: string, payload?: object, headers = {}) => f.app.inject({ method: 'POST', url, headers, ...(payload ? { payload } : {}) });
+  const post = (url: string, payload?: object, headers = {}) =>
+    f.app.inject({ method: 'POST', url, headers, ...(payload ? { payload } : {}) });
 
   it('shows a run with its equation, rate and failure groups', async () => {
     const run = (await get('/v1/runs/refresh@manual:bad')).json();
     expect(run).toMatchObject({
-      runId: 'refresh@manual:bad', job: 'refresh', tick: 'manual:bad', generation: 0, state: 'closed', verdict: 'failed', durationMs: 4000, itemsPerSecond: 2,
-      counts: { planned: 8, applied: 5, failed: 2, rejected: 1, skipped: 0 }, progress: { done: 8, planned: 8, fraction: 1 },
-      failureGroups: [{ fingerprint: 'fp-a', count: 2 }, { fingerprint: 'fp-b', count: 1 }],
+      runId: 'refresh@manual:bad',
+      job: 'refresh',
+      tick: 'manual:bad',
+      generation: 0,
+      state: 'closed',
+      verdict: 'failed',
+      durationMs: 4000,
+      itemsPerSecond: 2,
+      counts: { planned: 8, applied: 5, failed: 2, rejected: 1, skipped: 0 },
+      progress: { done: 8, planned: 8, fraction: 1 },
+      failureGroups: [
+        { fingerprint: 'fp-a', count: 2 },
+        { fingerprint: 'fp-b', count: 1 },
+      ],
     });
   });
 
   it('measures an open run up to now', async () => {
-    expect((await get('/v1/runs/refresh@manual:open')).json()).toMatchObject({ closedAt: null, verdict: null, durationMs: 10_000, progress: { fraction: 0.5 } });
+    expect((await get('/v1/runs/refresh@manual:open')).json()).toMatchObject({
+      closedAt: null,
+      verdict: null,
+      durationMs: 10_000,
+      progress: { fraction: 0.5 },
+    });
   });
 
   it('pages through runs by the last one seen, newest first, without gaps', async () => {
@@ -55,7 +79,10 @@ describe('console API', () => {
     expect(reply.json()).toEqual({ runId: 'refresh@manual:k1', key: 'k1' });
     const sent = f.sent.at(-1);
     const read = Trigger.read(sent as NonNullable<typeof sent>);
-    expect(read).toMatchObject({ ok: true, message: { data: { job: 'refresh', key: 'k1', params: { a: 1 }, limit: 3, at: Date.parse('2026-11-24T00:00:00Z') } } });
+    expect(read).toMatchObject({
+      ok: true,
+      message: { data: { job: 'refresh', key: 'k1', params: { a: 1 }, limit: 3, at: Date.parse('2026-11-24T00:00:00Z') } },
+    });
   });
 
   it('takes the Idempotency-Key header, and makes a key of its own when there is none', async () => {
@@ -93,7 +120,9 @@ describe('console API', () => {
   it('refuses requests that another site sends through a browser, and foreign host names', async () => {
     expect((await post('/v1/jobs/refresh/runs', {}, { origin: 'https://evil.example' })).statusCode).toBe(403);
     expect((await f.app.inject({ url: '/v1/runs', headers: { host: 'evil.example' } })).statusCode).toBe(403);
-    expect((await post('/v1/jobs/refresh/runs', { key: 'same' }, { origin: 'http://localhost:80', host: 'localhost:80' })).statusCode).toBe(202);
+    expect((await post('/v1/jobs/refresh/runs', { key: 'same' }, { origin: 'http://localhost:80', host: 'localhost:80' })).statusCode).toBe(
+      202,
+    );
   });
 
   it('lists jobs and their next ticks', async () => {
@@ -105,7 +134,16 @@ describe('console API', () => {
     const document = (await get('/openapi.json')).json();
     expect(document.openapi).toBe('3.1.0');
     expect(Object.keys(document.paths).sort()).toEqual([
-      '/v1/events', '/v1/jobs', '/v1/jobs/{job}/runs', '/v1/jobs/{job}/ticks', '/v1/runs', '/v1/runs/{id}', '/v1/runs/{id}/audit', '/v1/runs/{id}/failures', '/v1/runs/{id}/redrive']);
+      '/v1/events',
+      '/v1/jobs',
+      '/v1/jobs/{job}/runs',
+      '/v1/jobs/{job}/ticks',
+      '/v1/runs',
+      '/v1/runs/{id}',
+      '/v1/runs/{id}/audit',
+      '/v1/runs/{id}/failures',
+      '/v1/runs/{id}/redrive',
+    ]);
   });
 
   it('serves a page that needs no inline script, under a policy that allows none', async () => {
@@ -124,7 +162,9 @@ describe('console API', () => {
   it('streams all runs first and then only those that changed', async () => {
     const address = await f.app.listen({ port: 0, host: '127.0.0.1' });
     const abort = new AbortController();
-    const response = await fetch(`${address.replace('127.0.0.1', 'localhost')}/v1/events`, { signal: abort.signal }).catch(() => fetch(`${address}/v1/events`, { signal: abort.signal, headers: { host: 'localhost' } }));
+    const response = await fetch(`${address.replace('127.0.0.1', 'localhost')}/v1/events`, { signal: abort.signal }).catch(() =>
+      fetch(`${address}/v1/events`, { signal: abort.signal, headers: { host: 'localhost' } }),
+    );
     const reader = (response.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream()).getReader();
     let text = '';
     const nextFrame = async () => {

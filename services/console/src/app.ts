@@ -1,10 +1,10 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import helmet from '@fastify/helmet';
 import swagger from '@fastify/swagger';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import { messageOf, MillraceError, type Time } from '@millrace/core';
+import { MillraceError, messageOf, type Time } from '@millrace/core';
 import type { Publisher } from '@millrace/messaging';
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type RawServerDefault } from 'fastify';
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Books } from './books.ts';
 import { Commands } from './commands.ts';
 import type { Ledger } from './ledger.ts';
@@ -53,26 +53,55 @@ export async function buildApp(parts: ConsoleParts): Promise<App> {
     return reply.status(problem.status).type('application/problem+json').send(JSON.stringify(problem));
   });
   app.setNotFoundHandler((request, reply) =>
-    reply.status(404).type('application/problem+json').send(JSON.stringify({ type: 'about:blank', title: 'Not found', status: 404, detail: `no such address: ${request.url}`, instance: request.url })));
+    reply
+      .status(404)
+      .type('application/problem+json')
+      .send(
+        JSON.stringify({
+          type: 'about:blank',
+          title: 'Not found',
+          status: 404,
+          detail: `no such address: ${request.url}`,
+          instance: request.url,
+        }),
+      ),
+  );
 
   // A page of another site must not start runs through the visitor's browser.
   app.addHook('onRequest', async (request) => {
     const host = request.headers.host ?? '';
     if (parts.hosts && !parts.hosts.includes(host.replace(/:\d+$/, ''))) throw refused(`host ${JSON.stringify(host)} is not served here`);
     const { origin } = request.headers;
-    if (origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`) throw refused(`requests from ${JSON.stringify(origin)} are not taken`);
+    if (origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`)
+      throw refused(`requests from ${JSON.stringify(origin)} are not taken`);
   });
 
   await app.register(helmet, {
     contentSecurityPolicy: {
       useDefaults: false,
-      directives: { defaultSrc: ["'none'"], scriptSrc: ["'self'"], styleSrc: ["'self'"], connectSrc: ["'self'"], imgSrc: ["'self'"], baseUri: ["'none'"], formAction: ["'none'"], frameAncestors: ["'none'"] },
+      directives: {
+        defaultSrc: ["'none'"],
+        scriptSrc: ["'self'"],
+        styleSrc: ["'self'"],
+        connectSrc: ["'self'"],
+        imgSrc: ["'self'"],
+        baseUri: ["'none'"],
+        formAction: ["'none'"],
+        frameAncestors: ["'none'"],
+      },
     },
     // Served over plain HTTP on this machine; a proxy that ends TLS sets its own.
     strictTransportSecurity: false,
   });
   await app.register(swagger, {
-    openapi: { openapi: '3.1.0', info: { title: 'Millrace console', description: 'Jobs, runs and the fate of every item. Errors are RFC 9457 problem documents with a `code`.', version: '1.0.0' } },
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Millrace console',
+        description: 'Jobs, runs and the fate of every item. Errors are RFC 9457 problem documents with a `code`.',
+        version: '1.0.0',
+      },
+    },
   });
 
   const feed = new RunFeed(parts.ledger, parts.time, (error) => parts.log.warn({ error }, 'cannot read the ledger for the live view'));

@@ -1,4 +1,17 @@
-import { type ErrorCode, type Instant, MillraceError, parseInstant, Redrive, runIdOf, manualTick, shortHash, splitRunId, type Time, Trigger, TRIGGER_KEY } from '@millrace/core';
+import {
+  type ErrorCode,
+  type Instant,
+  MillraceError,
+  manualTick,
+  parseInstant,
+  Redrive,
+  runIdOf,
+  shortHash,
+  splitRunId,
+  type Time,
+  TRIGGER_KEY,
+  Trigger,
+} from '@millrace/core';
 import type { Publisher } from '@millrace/messaging';
 import type { Ledger } from './ledger.ts';
 import type { Registry } from './registry.ts';
@@ -26,7 +39,14 @@ export class Commands {
   readonly #random: () => number;
   readonly #checkParams: (job: string, params: Record<string, unknown>) => void;
 
-  constructor(ledger: Ledger, publisher: Publisher, registry: Registry, time: Time, random: () => number, checkParams: (job: string, params: Record<string, unknown>) => void = () => undefined) {
+  constructor(
+    ledger: Ledger,
+    publisher: Publisher,
+    registry: Registry,
+    time: Time,
+    random: () => number,
+    checkParams: (job: string, params: Record<string, unknown>) => void = () => undefined,
+  ) {
     this.#ledger = ledger;
     this.#publisher = publisher;
     this.#registry = registry;
@@ -41,18 +61,34 @@ export class Commands {
     if (!(await this.#registry.list()).some((manifest) => manifest.name === job)) throw new MillraceError('MR2004', `"${job}"`);
     this.#checkParams(job, request.params ?? {});
     const now = this.#time.now();
-    const key = request.key ?? `${new Date(now).toISOString().slice(0, 19).replace(/[-:]/g, '')}-${shortHash(`${now} ${this.#random()}`).slice(0, 8)}`;
+    const key =
+      request.key ??
+      `${new Date(now).toISOString().slice(0, 19).replace(/[-:]/g, '')}-${shortHash(`${now} ${this.#random()}`).slice(0, 8)}`;
     if (!TRIGGER_KEY.test(key)) throw new MillraceError('MR2010', JSON.stringify(key));
     const at = request.at === undefined ? undefined : instantOf(request.at, 'MR2008');
-    await this.#publisher.publish([Trigger.envelope({
-      job, key, requestedAt: now, requestedBy,
-      ...(request.params ? { params: request.params } : {}), ...(at === undefined ? {} : { at }), ...(request.limit === undefined ? {} : { limit: request.limit }),
-    }, now)]);
+    await this.#publisher.publish([
+      Trigger.envelope(
+        {
+          job,
+          key,
+          requestedAt: now,
+          requestedBy,
+          ...(request.params ? { params: request.params } : {}),
+          ...(at === undefined ? {} : { at }),
+          ...(request.limit === undefined ? {} : { limit: request.limit }),
+        },
+        now,
+      ),
+    ]);
     return { runId: runIdOf(job, manualTick(key)), key };
   }
 
   /** Asks for the failing items of a closed run to be tried again. Throws MR2005, MR2006, MR2007, MR3013. */
-  async redrive(runId: string, selection: RedriveSelection, requestedBy: string): Promise<{ runId: string; generation: number; items: number }> {
+  async redrive(
+    runId: string,
+    selection: RedriveSelection,
+    requestedBy: string,
+  ): Promise<{ runId: string; generation: number; items: number }> {
     const run = await this.#ledger.findRun(runId);
     const job = splitRunId(runId)?.job;
     if (!run || !job) throw new MillraceError('MR2005', `"${runId}"`);
@@ -60,13 +96,27 @@ export class Commands {
     const all = run.counts.failed + run.counts.rejected + run.counts.expired + run.counts.cancelled;
     const selected = selection.group !== undefined || selection.keys !== undefined;
     const items = all === 0 ? 0 : selected ? await this.#ledger.countFailures(runId, selection) : all;
-    if (items === 0) throw new MillraceError('MR2007', selected && all > 0 ? `none of the ${all} failing item(s) of "${runId}" is in the selection` : `"${runId}" has no failing items`);
+    if (items === 0)
+      throw new MillraceError(
+        'MR2007',
+        selected && all > 0 ? `none of the ${all} failing item(s) of "${runId}" is in the selection` : `"${runId}" has no failing items`,
+      );
     const now = this.#time.now();
     const generation = run.generation + 1;
-    await this.#publisher.publish([Redrive.envelope({
-      runId, job, generation, requestedAt: now, requestedBy,
-      ...(selection.group === undefined ? {} : { group: selection.group }), ...(selection.keys ? { keys: [...selection.keys] } : {}),
-    }, now)]);
+    await this.#publisher.publish([
+      Redrive.envelope(
+        {
+          runId,
+          job,
+          generation,
+          requestedAt: now,
+          requestedBy,
+          ...(selection.group === undefined ? {} : { group: selection.group }),
+          ...(selection.keys ? { keys: [...selection.keys] } : {}),
+        },
+        now,
+      ),
+    ]);
     return { runId, generation, items };
   }
 }

@@ -1,6 +1,6 @@
-import { PGlite } from '@electric-sql/pglite';
 import { readFileSync } from 'node:fs';
-import { type Counts, type Envelope, type JobManifest, JOBS_BUCKET, noCounts, type Time } from '@millrace/core';
+import { PGlite } from '@electric-sql/pglite';
+import { type Counts, type Envelope, JOBS_BUCKET, type JobManifest, noCounts, type Time } from '@millrace/core';
 import { openMemoryBrokers } from '@millrace/messaging';
 import type { Queryable } from '@millrace/postgres';
 import { PostgresLedger } from './adapters/postgres-ledger.ts';
@@ -14,15 +14,30 @@ export interface Fixture {
   readonly db: Queryable;
   readonly sent: Envelope[];
   readonly now: { at: number };
-  addRun(run: { runId: string; state?: string; counts?: Partial<Counts>; planned?: number; openedAt?: number; verdict?: string }): Promise<void>;
+  addRun(run: {
+    runId: string;
+    state?: string;
+    counts?: Partial<Counts>;
+    planned?: number;
+    openedAt?: number;
+    verdict?: string;
+  }): Promise<void>;
   /** Writes one chunk into plan, ledger and inbox. */
   addChunk(runId: string, seq: number, keys: readonly string[], outcomes: string, generation?: number): Promise<void>;
   close(): Promise<void>;
 }
 
 export const manifest: JobManifest = {
-  name: 'refresh', revision: 'r1', description: '', schedule: { cron: ['*/15 * * * *'], timeZone: 'UTC', overlap: 'skip', catchUp: { mode: 'latest', window: 0 } },
-  after: [], params: null, concurrency: 1, timeout: 1000, retry: { attempts: 1, backoff: 'fixed', base: 1, max: 1 }, batch: { size: 10 },
+  name: 'refresh',
+  revision: 'r1',
+  description: '',
+  schedule: { cron: ['*/15 * * * *'], timeZone: 'UTC', overlap: 'skip', catchUp: { mode: 'latest', window: 0 } },
+  after: [],
+  params: null,
+  concurrency: 1,
+  timeout: 1000,
+  retry: { attempts: 1, backoff: 'fixed', base: 1, max: 1 },
+  batch: { size: 10 },
   run: { tolerate: { count: 0, percent: 0 }, onEmpty: 'ok' },
 };
 
@@ -41,21 +56,44 @@ export async function openFixture(): Promise<Fixture> {
   // Waits really, tells the time of the test.
   const time: Time = {
     now: () => now.at,
-    sleep: (duration, signal) => new Promise((resolve) => {
-      const timer = setTimeout(resolve, Math.min(duration, 20));
-      signal?.addEventListener('abort', () => { clearTimeout(timer); resolve(); }, { once: true });
-    }),
+    sleep: (duration, signal) =>
+      new Promise((resolve) => {
+        const timer = setTimeout(resolve, Math.min(duration, 20));
+        signal?.addEventListener(
+          'abort',
+          () => {
+            clearTimeout(timer);
+            resolve();
+          },
+          { once: true },
+        );
+      }),
   };
   const { events } = openMemoryBrokers();
   await events.bucket(JOBS_BUCKET).put(manifest.name, JSON.stringify(manifest));
   const sent: Envelope[] = [];
-  const publisher = { publish: async (messages: readonly Envelope[]) => { sent.push(...messages); await events.publish(messages); } };
+  const publisher = {
+    publish: async (messages: readonly Envelope[]) => {
+      sent.push(...messages);
+      await events.publish(messages);
+    },
+  };
   const quiet = { warn: () => undefined, error: () => undefined };
   const app = await buildApp({
-    ledger: new PostgresLedger(db), books: new PostgresBooks(db), registry: new BucketRegistry(events), publisher, log: quiet, time, random: () => 0.5, hosts: ['localhost'],
+    ledger: new PostgresLedger(db),
+    books: new PostgresBooks(db),
+    registry: new BucketRegistry(events),
+    publisher,
+    log: quiet,
+    time,
+    random: () => 0.5,
+    hosts: ['localhost'],
   });
   return {
-    app, db, sent, now,
+    app,
+    db,
+    sent,
+    now,
     async addRun({ runId, state = 'closed', counts: given = {}, planned, openedAt = now.at - 10_000, verdict }) {
       const counts = { ...noCounts(), ...given };
       const sum = Object.values(counts).reduce((a, b) => a + b, 0);
@@ -64,18 +102,39 @@ export async function openFixture(): Promise<Fixture> {
       await db.query(
         `insert into audit.runs (run_id, job, tick, cause, params, manifest, state, verdict, opened_at, closed_at, planned, ${Object.keys(counts).join(', ')}, updated_at)
          values ($1, $2, $3, 'trigger', '{}', '{}', $4, $5, $6, $7, $8, ${Object.values(counts).join(', ')}, now())`,
-        [runId, job, tick, state, state === 'closed' ? (verdict ?? 'succeeded') : null, at(openedAt), state === 'closed' ? at(openedAt + 4_000) : null, planned ?? sum]);
+        [
+          runId,
+          job,
+          tick,
+          state,
+          state === 'closed' ? (verdict ?? 'succeeded') : null,
+          at(openedAt),
+          state === 'closed' ? at(openedAt + 4_000) : null,
+          planned ?? sum,
+        ],
+      );
       await db.query(
         `insert into planner.runs (run_id, job, tick, cause, params, manifest, state, opened_at, items, duplicates, sealed) values ($1, $2, $3, 'trigger', '{}', '{}', $4, $5, $6, $7, true)`,
-        [runId, job, tick, state, at(openedAt), (planned ?? sum) - counts.duplicate, counts.duplicate]);
+        [runId, job, tick, state, at(openedAt), (planned ?? sum) - counts.duplicate, counts.duplicate],
+      );
     },
     async addChunk(runId, seq, keys, outcomes, generation = 0) {
       const job = runId.split('@')[0];
-      await db.query(`insert into planner.chunks (run_id, generation, seq, job, size, payload, state, outcomes) values ($1, $2, $3, $4, $5, $6, 'settled', $7)`,
-        [runId, generation, seq, job, keys.length, generation === 0 ? JSON.stringify(keys.map((key) => [key, {}])) : null, outcomes]);
-      await db.query(`insert into audit.chunks values ($1, $2, $3, $4, 1, $5, '{}', 0, 0, 0, now())`, [runId, generation, seq, keys.length, outcomes]);
-      await db.query(`insert into millrace.inbox (run_id, generation, seq, job, size, attempt, outcomes, failures, skips, queued_ms, process_ms, commit_ms) values ($1, $2, $3, $4, $5, 1, $6, '[]', '{}', 0, 0, 0)`,
-        [runId, generation, seq, job, keys.length, outcomes]);
+      await db.query(
+        `insert into planner.chunks (run_id, generation, seq, job, size, payload, state, outcomes) values ($1, $2, $3, $4, $5, $6, 'settled', $7)`,
+        [runId, generation, seq, job, keys.length, generation === 0 ? JSON.stringify(keys.map((key) => [key, {}])) : null, outcomes],
+      );
+      await db.query(`insert into audit.chunks values ($1, $2, $3, $4, 1, $5, '{}', 0, 0, 0, now())`, [
+        runId,
+        generation,
+        seq,
+        keys.length,
+        outcomes,
+      ]);
+      await db.query(
+        `insert into millrace.inbox (run_id, generation, seq, job, size, attempt, outcomes, failures, skips, queued_ms, process_ms, commit_ms) values ($1, $2, $3, $4, $5, 1, $6, '[]', '{}', 0, 0, 0)`,
+        [runId, generation, seq, job, keys.length, outcomes],
+      );
     },
     async close() {
       await app.close();

@@ -3,14 +3,22 @@ import type { Counts, Instant, RunVerdict } from '@millrace/core';
 /** What the console reads of the ledger. The audit writes it; nothing here changes it. */
 export interface Ledger {
   /** Newest first. `after` is the run id that ended the page before. */
-  listRuns(filter: { readonly job?: string; readonly state?: RunState; readonly limit: number; readonly after?: string }): Promise<readonly LedgerRun[]>;
+  listRuns(filter: {
+    readonly job?: string;
+    readonly state?: RunState;
+    readonly limit: number;
+    readonly after?: string;
+  }): Promise<readonly LedgerRun[]>;
   findRun(runId: string): Promise<LedgerRun | undefined>;
   /** What a live view shows: the newest runs, every open one, and those in `also`. */
   liveRuns(newest: number, also: readonly string[]): Promise<readonly LedgerRun[]>;
   /** Largest group first. */
   failureGroups(runId: string, limit: number): Promise<readonly FailureGroup[]>;
   /** In the order of the plan. `after` is the `cursor` of the last row of the page before. */
-  listFailures(runId: string, filter: { readonly group?: string; readonly limit: number; readonly after?: string }): Promise<readonly FailedItem[]>;
+  listFailures(
+    runId: string,
+    filter: { readonly group?: string; readonly limit: number; readonly after?: string },
+  ): Promise<readonly FailedItem[]>;
   /** Failing items in a group, or with these keys. */
   countFailures(runId: string, selection: { readonly group?: string; readonly keys?: readonly string[] }): Promise<number>;
   /** Rejects when the ledger cannot be read. */

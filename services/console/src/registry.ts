@@ -1,4 +1,4 @@
-import { type JobManifest, JOBS_BUCKET } from '@millrace/core';
+import { JOBS_BUCKET, type JobManifest } from '@millrace/core';
 import type { EventBroker } from '@millrace/messaging';
 
 /** The jobs that planners have made known. */

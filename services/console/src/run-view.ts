@@ -9,14 +9,31 @@ export const FailureGroupView = Type.Object({ fingerprint: Type.String(), title:
 
 /** A run as people and scripts see it: the object that `millrace run --wait -o json` ends with. */
 export const RunView = Type.Object({
-  runId: Type.String(), job: Type.String(), tick: Type.String(), cause: Type.String(), generation: Count,
+  runId: Type.String(),
+  job: Type.String(),
+  tick: Type.String(),
+  cause: Type.String(),
+  generation: Count,
   state: Type.Union([Type.Literal('planning'), Type.Literal('running'), Type.Literal('closed')]),
   verdict: Nullable(Type.String()),
   counts: Type.Object({
-    planned: Count, applied: Count, skipped: Count, duplicate: Count, failed: Count, rejected: Count, cancelled: Count, expired: Count, indeterminate: Count,
+    planned: Count,
+    applied: Count,
+    skipped: Count,
+    duplicate: Count,
+    failed: Count,
+    rejected: Count,
+    cancelled: Count,
+    expired: Count,
+    indeterminate: Count,
   }),
-  progress: Type.Object({ done: Count, planned: Count, fraction: Type.Number() }, { description: 'Items with a final outcome. The plan still grows while state is "planning".' }),
-  startedAt: Type.String(), closedAt: Nullable(Type.String()), durationMs: Count,
+  progress: Type.Object(
+    { done: Count, planned: Count, fraction: Type.Number() },
+    { description: 'Items with a final outcome. The plan still grows while state is "planning".' },
+  ),
+  startedAt: Type.String(),
+  closedAt: Nullable(Type.String()),
+  durationMs: Count,
   itemsPerSecond: Type.Number({ description: 'Over the current generation.' }),
   planError: Nullable(Type.Object({ code: Type.String(), message: Type.String() })),
   failureGroups: Type.Array(FailureGroupView),
@@ -30,12 +47,21 @@ export function viewOf(run: LedgerRun, failureGroups: readonly FailureGroup[], n
   const durationMs = Math.max(0, (run.closedAt ?? now) - run.passOpenedAt);
   const handled = run.generation === 0 ? done : Math.max(0, (run.passItems ?? 0) - (run.planned - done));
   return {
-    runId: run.runId, job: run.job, tick: run.tick, cause: run.cause, generation: run.generation, state: run.state, verdict: run.verdict,
+    runId: run.runId,
+    job: run.job,
+    tick: run.tick,
+    cause: run.cause,
+    generation: run.generation,
+    state: run.state,
+    verdict: run.verdict,
     counts: { planned: run.planned, ...run.counts },
     progress: { done, planned: run.planned, fraction: run.planned > 0 ? Math.min(1, done / run.planned) : run.state === 'closed' ? 1 : 0 },
-    startedAt: formatInstant(run.passOpenedAt), closedAt: run.closedAt === null ? null : formatInstant(run.closedAt), durationMs,
+    startedAt: formatInstant(run.passOpenedAt),
+    closedAt: run.closedAt === null ? null : formatInstant(run.closedAt),
+    durationMs,
     itemsPerSecond: durationMs > 0 ? Math.round((handled * 10_000) / durationMs) / 10 : 0,
     planError: run.planError && { code: String(run.planError.code), message: String(run.planError.message) },
-    failureGroups: [...failureGroups], traceId: run.traceId,
+    failureGroups: [...failureGroups],
+    traceId: run.traceId,
   };
 }

@@ -47,12 +47,14 @@ create table planner.runs (
   trace       jsonb not null default '{}',
   -- The last time a chunk of this run settled; a run without progress is looked at by the reconciler.
   progress_at timestamptz not null default now(),
-  -- Facts that this row still owes to the stream: [{kind, data}], written in the transaction that made them true.
-  owed        jsonb not null default '[]'
+  -- What this run has to tell: [{kind, data}], written in the transaction that made it true, kept to be told again.
+  facts       jsonb not null default '[]',
+  -- The stream has not confirmed all of them.
+  owed        boolean not null default false
 );
 create index runs_unfinished on planner.runs (state, opened_at) where state <> 'closed';
 create index runs_by_job on planner.runs (job, opened_at);
-create index runs_owing on planner.runs (run_id) where owed <> '[]'::jsonb;
+create index runs_owing on planner.runs (run_id) where owed;
 
 -- Generation 0 holds the payload; a redrive adds a row per touched chunk that points at the same items.
 create table planner.chunks (

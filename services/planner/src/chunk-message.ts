@@ -9,8 +9,16 @@ const encoder = new TextEncoder();
  */
 export function encodeChunk(chunk: Omit<DueChunk, never>, at: Instant): Envelope {
   const head = {
-    runId: chunk.runId, job: chunk.job, generation: chunk.generation, seq: chunk.seq, attempt: chunk.attempt, size: chunk.size,
-    openedAt: chunk.openedAt, tickAt: chunk.nominal ?? chunk.openedAt, tick: chunk.tick, params: chunk.params,
+    runId: chunk.runId,
+    job: chunk.job,
+    generation: chunk.generation,
+    seq: chunk.seq,
+    attempt: chunk.attempt,
+    size: chunk.size,
+    openedAt: chunk.openedAt,
+    tickAt: chunk.nominal ?? chunk.openedAt,
+    tick: chunk.tick,
+    params: chunk.params,
   };
   const part = chunk.outcomes === null ? undefined : openItems(chunk.outcomes, chunk.size, chunk.payload);
   const text = JSON.stringify(part ? { ...head, positions: part.positions } : head);

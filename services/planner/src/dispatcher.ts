@@ -59,11 +59,15 @@ export class Dispatcher {
 
   async #send(chunks: readonly DueChunk[], signal: AbortSignal): Promise<void> {
     try {
-      await this.#work.publish(chunks.map((chunk) => encodeChunk(chunk, this.#time.now())), { signal });
+      await this.#work.publish(
+        chunks.map((chunk) => encodeChunk(chunk, this.#time.now())),
+        { signal },
+      );
     } catch (error) {
       await this.#store.releaseChunks(chunks);
       // A message with nowhere to go: its queue is gone, and with it what it held.
-      if (codeOf(error) === 'MR3013') for (const job of new Set(chunks.map((chunk) => chunk.job))) await ensureQueue(job, this.#store, this.#work, this.#log);
+      if (codeOf(error) === 'MR3013')
+        for (const job of new Set(chunks.map((chunk) => chunk.job))) await ensureQueue(job, this.#store, this.#work, this.#log);
       throw error;
     }
   }

@@ -1,5 +1,17 @@
 import {
-  ChunkSettled, done, manualTick, messageOf, park, type Milliseconds, Redrive, retry, RunClosed, runIdOf, Tick, Trigger, type Verdict,
+  ChunkSettled,
+  done,
+  type Milliseconds,
+  manualTick,
+  messageOf,
+  park,
+  Redrive,
+  RunClosed,
+  retry,
+  runIdOf,
+  Tick,
+  Trigger,
+  type Verdict,
 } from '@millrace/core';
 import type { Delivery } from '@millrace/messaging';
 import type { Logger } from '@millrace/runtime';
@@ -56,7 +68,13 @@ export class Intake {
     }
     const tick = manualTick(data.key);
     await this.#store.admitRun({
-      runId: runIdOf(data.job, tick), tick, nominal: data.at ?? null, cause: 'trigger', manifest: job.manifest, params, limit: data.limit,
+      runId: runIdOf(data.job, tick),
+      tick,
+      nominal: data.at ?? null,
+      cause: 'trigger',
+      manifest: job.manifest,
+      params,
+      limit: data.limit,
     });
     this.#changed();
     return done;
@@ -76,7 +94,9 @@ export class Intake {
 
   settled = async (deliveries: readonly Delivery[]): Promise<readonly Verdict[]> => {
     const reads = deliveries.map((delivery) => ChunkSettled.read(delivery));
-    await this.#store.settleChunks(reads.flatMap((read) => (read.ok ? [{ ...read.message.data, retryIn: this.#retryIn(read.message.data) }] : [])));
+    await this.#store.settleChunks(
+      reads.flatMap((read) => (read.ok ? [{ ...read.message.data, retryIn: this.#retryIn(read.message.data) }] : [])),
+    );
     this.#changed();
     return reads.map((read) => (read.ok ? done : park(read.reason)));
   };
@@ -107,4 +127,3 @@ export class Intake {
 
 /** For a chunk of a job that has left the code meanwhile. */
 const DEFAULT_RETRY = { attempts: 5, backoff: 'exponential', base: 1_000, max: 300_000 } as const;
-

@@ -18,7 +18,10 @@ export function factEnvelope(fact: OwedFact, at: Instant): Envelope {
 /** Publishes facts that rows still owe. A crash in between repeats them, and their ids make that harmless. */
 export async function payOwedFacts(store: PlanStore, events: Publisher, at: Instant, signal: AbortSignal): Promise<void> {
   for (const { runId, facts } of await store.owedFacts(100)) {
-    await events.publish(facts.map((fact) => factEnvelope(fact, at)), { signal });
+    await events.publish(
+      facts.map((fact) => factEnvelope(fact, at)),
+      { signal },
+    );
     await store.clearOwed(runId);
   }
 }

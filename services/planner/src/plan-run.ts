@@ -1,4 +1,4 @@
-import { codeOf, type Envelope, messageOf, MillraceError, noCounts, type Time } from '@millrace/core';
+import { codeOf, type Envelope, MillraceError, messageOf, noCounts, type Time } from '@millrace/core';
 import type { Publisher } from '@millrace/messaging';
 import type { Queryable } from '@millrace/postgres';
 import { checkpoint, isCheckpoint, type Job } from 'millrace';
@@ -31,7 +31,12 @@ export interface PlanContext {
  * Streams the items of a run into chunks, resumable at any point: what is stored is stored once, whoever plans.
  * Returns what happened; `lost` means that another planner has the run.
  */
-export async function planRun(run: PlanningRun, job: Job, context: PlanContext, signal: AbortSignal): Promise<'sealed' | 'failed' | 'postponed' | 'lost'> {
+export async function planRun(
+  run: PlanningRun,
+  job: Job,
+  context: PlanContext,
+  signal: AbortSignal,
+): Promise<'sealed' | 'failed' | 'postponed' | 'lost'> {
   const { store, events, time } = context;
   await events.publish([factEnvelope(openedFact(run), time.now())], { signal });
   const planning = new Planning(run, job, context);
@@ -48,7 +53,9 @@ export async function planRun(run: PlanningRun, job: Job, context: PlanContext, 
       await store.postponePlanning(run, Math.min(30_000, 500 * 2 ** run.epoch));
       return 'postponed';
     }
-    const failure = code ? { code, message: messageOf(error) } : { code: 'MR1012', message: new MillraceError('MR1012', `job "${job.name}": ${messageOf(error)}`).message };
+    const failure = code
+      ? { code, message: messageOf(error) }
+      : { code: 'MR1012', message: new MillraceError('MR1012', `job "${job.name}": ${messageOf(error)}`).message };
     return (await planning.fail(failure)) ? 'failed' : 'lost';
   }
   return (await planning.seal()) ? 'sealed' : 'lost';
@@ -124,8 +131,11 @@ class Planning {
   }
 
   async seal(): Promise<boolean> {
-    const owed: OwedFact = { kind: 'run.planned', data: { ...this.#totals(), plannedAt: this.#context.time.now(), replaced: noCounts() } };
-    return this.#context.store.seal(this.#run, owed);
+    const planned: OwedFact = {
+      kind: 'run.planned',
+      data: { ...this.#totals(), plannedAt: this.#context.time.now(), replaced: noCounts() },
+    };
+    return this.#context.store.seal(this.#run, [openedFact(this.#run), planned], this.#duplicates);
   }
 
   /** What is stored stays planned and is worked off; the run ends as failed and says how far it came. */
@@ -138,12 +148,19 @@ class Planning {
       throw error;
     }
     await Promise.all(this.#publishing);
-    const owed: OwedFact = { kind: 'run.plan_failed', data: { ...this.#totals(), failedAt: this.#context.time.now(), ...failure } };
-    return this.#context.store.seal(this.#run, owed, failure);
+    const failed: OwedFact = { kind: 'run.plan_failed', data: { ...this.#totals(), failedAt: this.#context.time.now(), ...failure } };
+    return this.#context.store.seal(this.#run, [openedFact(this.#run), failed], this.#duplicates, failure);
   }
 
   #totals() {
-    return { runId: this.#run.runId, job: this.#job.name, generation: 0, chunks: this.#builder.seq, items: this.#items, duplicates: this.#duplicates };
+    return {
+      runId: this.#run.runId,
+      job: this.#job.name,
+      generation: 0,
+      chunks: this.#builder.seq,
+      items: this.#items,
+      duplicates: this.#duplicates,
+    };
   }
 
   /** Reads back the keys that earlier planners of this run have stored. */
@@ -197,7 +214,14 @@ class Planning {
     if (chunks.length === 0) return;
     const { store, window } = this.#context;
     const direct = this.#publishFailed ? 0 : window;
-    if (!(await store.appendChunks(this.#run, chunks, { cursor: this.#cursor, items: this.#items - this.#builder.size, duplicates: this.#duplicates }, direct))) {
+    if (
+      !(await store.appendChunks(
+        this.#run,
+        chunks,
+        { cursor: this.#cursor, items: this.#items - this.#builder.size, duplicates: this.#duplicates },
+        direct,
+      ))
+    ) {
       throw new LostRun();
     }
     this.#pending = [];
@@ -215,7 +239,11 @@ class Planning {
     const { work, store, time, wakeDispatcher } = this.#context;
     const run = this.#run;
     const envelopes: Envelope[] = chunks.map((chunk) =>
-      encodeChunk({ ...run, generation: 0, seq: chunk.seq, size: chunk.size, attempt: 1, outcomes: null, payload: chunk.payload }, time.now()));
+      encodeChunk(
+        { ...run, generation: 0, seq: chunk.seq, size: chunk.size, attempt: 1, outcomes: null, payload: chunk.payload },
+        time.now(),
+      ),
+    );
     try {
       await work.publish(envelopes);
     } catch {
@@ -231,8 +259,15 @@ function openedFact(run: PlanningRun): OwedFact {
   return {
     kind: 'run.opened',
     data: {
-      runId: run.runId, job: run.job, generation: 0, tick: run.tick, nominal: run.nominal, cause: run.cause, openedAt: run.openedAt,
-      manifest: run.manifest.run, params: run.params,
+      runId: run.runId,
+      job: run.job,
+      generation: 0,
+      tick: run.tick,
+      nominal: run.nominal,
+      cause: run.cause,
+      openedAt: run.openedAt,
+      manifest: run.manifest.run,
+      params: run.params,
     },
   };
 }

@@ -19,8 +19,8 @@ export interface PlanStore {
   claimRun(jobs: readonly string[], lease: Milliseconds): Promise<PlanningRun | undefined>;
   /** Stores chunks and moves the cursor. False when another planner has taken the run: stop. */
   appendChunks(run: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, emittedBelow: number): Promise<boolean>;
-  /** Ends planning, well or not; the fact is owed in the same transaction. */
-  seal(run: PlanningRun, owed: OwedFact, failure?: { code: string; message: string }): Promise<boolean>;
+  /** Ends planning, well or not; its facts are owed in the same transaction. */
+  seal(run: PlanningRun, facts: readonly OwedFact[], duplicates: number, failure?: { code: string; message: string }): Promise<boolean>;
   /** Gives the run back to be planned again after a pause. */
   postponePlanning(run: PlanningRun, pause: Milliseconds): Promise<void>;
   /** Lets other planners take over runs at once. Only for a process that knows it is the only one. */
@@ -47,6 +47,12 @@ export interface PlanStore {
   resetEmitted(job: string): Promise<number>;
   /** Makes emitted chunks due again whose run has made no progress for `idle`; gives up on a chunk after `limit` emissions. */
   resetStalled(job: string, idle: Milliseconds, limit: number): Promise<{ reset: number; stalled: number }>;
+
+  /**
+   * Runs that are settled but were not closed for `idle`: somebody has lost facts. Their facts are owed again and their chunks
+   * due again; processors answer from the inbox without doing anything twice. With 0 every running run is told again.
+   */
+  tellAgain(jobs: readonly string[], idle: Milliseconds): Promise<readonly string[]>;
 
   owedFacts(limit: number): Promise<readonly { runId: string; facts: readonly OwedFact[] }[]>;
   clearOwed(runId: string): Promise<void>;
@@ -113,5 +119,4 @@ export interface RedriveRequest {
 }
 
 /** A fact that a run's row owes to the stream until it is confirmed. */
-export type OwedFact =
-  | { readonly kind: 'run.opened' | 'run.planned' | 'run.plan_failed'; readonly data: Record<string, unknown> };
+export type OwedFact = { readonly kind: 'run.opened' | 'run.planned' | 'run.plan_failed'; readonly data: Record<string, unknown> };

@@ -6,8 +6,8 @@ import type { PlannerConfig } from './config.ts';
 import { Dispatcher, ensureQueue } from './dispatcher.ts';
 import { Intake } from './intake.ts';
 import { payOwedFacts } from './owed-facts.ts';
-import type { PlanStore } from './plan-store.ts';
 import { planRun } from './plan-run.ts';
+import type { PlanStore } from './plan-store.ts';
 
 const LEASE = 30_000;
 /** How often lost work is looked for. */
@@ -54,19 +54,29 @@ export class Planner implements Service {
     this.#stopping = stopping;
     const { signal } = stopping;
     const { events } = this.#platform;
-    if (this.#config.alone) await this.#store.expireLeases();
     await this.#register();
-    const each = (handle: (delivery: Delivery) => Promise<Verdict>): Handler => async (deliveries) => {
-      const verdicts = [];
-      for (const delivery of deliveries) verdicts.push(await handle(delivery));
-      return verdicts;
-    };
+    if (this.#config.alone) {
+      await this.#store.expireLeases();
+      // Brokers in memory died with the process before: what they held is told again.
+      await this.#store.tellAgain(this.#names, 0);
+    }
+    const each =
+      (handle: (delivery: Delivery) => Promise<Verdict>): Handler =>
+      async (deliveries) => {
+        const verdicts = [];
+        for (const delivery of deliveries) verdicts.push(await handle(delivery));
+        return verdicts;
+      };
     this.#subscriptions = [
       await events.subscribe('millrace.ticks.>', { durable: 'planner-ticks', batch: 16 }, each(this.#intake.tick)),
       await events.subscribe('millrace.triggers.>', { durable: 'planner-triggers', batch: 16 }, each(this.#intake.trigger)),
       await events.subscribe('millrace.control.redrive.>', { durable: 'planner-redrives' }, each(this.#intake.redrive)),
       await events.subscribe('millrace.facts.run.closed.>', { durable: 'planner-closed', batch: 16 }, each(this.#intake.closed)),
-      await events.subscribe('millrace.facts.chunk.settled.>', { durable: 'planner-settled', batch: 128, prefetch: 512 }, this.#intake.settled),
+      await events.subscribe(
+        'millrace.facts.chunk.settled.>',
+        { durable: 'planner-settled', batch: 128, prefetch: 512 },
+        this.#intake.settled,
+      ),
     ];
     this.#loops = [
       this.#dispatcher.run(signal),
@@ -115,7 +125,12 @@ export class Planner implements Service {
       const job = run && this.#platform.jobs.get(run.job);
       if (!run || !job || signal.aborted) return;
       const { work, events, time, database, log } = this.#platform;
-      const result = await planRun(run, job, { store: this.#store, work, events, time, database, window: this.#config.window, wakeDispatcher: this.#dispatcher.wake }, signal);
+      const result = await planRun(
+        run,
+        job,
+        { store: this.#store, work, events, time, database, window: this.#config.window, wakeDispatcher: this.#dispatcher.wake },
+        signal,
+      );
       log.debug({ run: run.runId, result }, 'planning ended');
       this.#changed();
     }
@@ -141,7 +156,9 @@ export class Planner implements Service {
         if (stalled > 0) log.error({ job: manifest.name, chunks: stalled }, `chunks were sent ${EMIT_LIMIT} times and never answered`);
       }
     }
-    this.#dispatcher.wake();
+    for (const run of await this.#store.tellAgain(this.#names, IDLE_GRACE))
+      log.warn({ run }, 'settled but not closed: its facts are sent again');
+    this.#changed();
   }
 
   #changed(): void {

@@ -18,10 +18,24 @@ interface SampleJob {
 export function sampleJob({ process, write, send, batch = 100, attempts = 3, pool, setup }: SampleJob): Job {
   const sink = send ? { kind: 'function', name: 'outside', write: send } : { kind: 'postgres', name: 'postgres', pool, setup, write };
   return {
-    name: 'sync', process, sink: sink as Sink, items: () => [], key: (item) => (item as { id: string }).id, parseParams: () => ({}),
+    name: 'sync',
+    process,
+    sink: sink as Sink,
+    items: () => [],
+    key: (item) => (item as { id: string }).id,
+    parseParams: () => ({}),
     manifest: {
-      name: 'sync', revision: 'r1', description: '', schedule: null, after: [], params: {}, concurrency: 8, timeout: 60_000,
-      retry: { attempts, backoff: 'fixed', base: 10, max: 10 }, batch: { size: batch }, run: { tolerate: { count: 0, percent: 0 }, onEmpty: 'ok' },
+      name: 'sync',
+      revision: 'r1',
+      description: '',
+      schedule: null,
+      after: [],
+      params: {},
+      concurrency: 8,
+      timeout: 60_000,
+      retry: { attempts, backoff: 'fixed', base: 10, max: 10 },
+      batch: { size: batch },
+      run: { tolerate: { count: 0, percent: 0 }, onEmpty: 'ok' },
     },
   } as Job;
 }
@@ -30,8 +44,19 @@ export function sampleJob({ process, write, send, batch = 100, attempts = 3, poo
 export function sampleChunk(size: number, over: Partial<Chunk> = {}, positions?: number[]): Chunk {
   const places = positions ?? Array.from({ length: size }, (_, i) => i);
   return {
-    runId: 'sync@manual:1', job: 'sync', generation: 0, seq: 0, attempt: 1, size, openedAt: 0, tickAt: 0, tick: 'manual:1', params: {},
-    items: places.map((n) => [`k${n}`, { id: `k${n}`, n }]), ...(positions ? { positions } : {}), ...over,
+    runId: 'sync@manual:1',
+    job: 'sync',
+    generation: 0,
+    seq: 0,
+    attempt: 1,
+    size,
+    openedAt: 0,
+    tickAt: 0,
+    tick: 'manual:1',
+    params: {},
+    items: places.map((n) => [`k${n}`, { id: `k${n}`, n }]),
+    ...(positions ? { positions } : {}),
+    ...over,
   };
 }
 
@@ -49,5 +74,14 @@ const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}
 
 export function samplePlatform(database: Database, job: Job): Platform {
   const { work, events } = openMemoryBrokers(time);
-  return { instance: 'test', time, random: () => 0.5, log: quiet as unknown as Platform['log'], database, work, events, jobs: new Map([[job.name, job]]) };
+  return {
+    instance: 'test',
+    time,
+    random: () => 0.5,
+    log: quiet as unknown as Platform['log'],
+    database,
+    work,
+    events,
+    jobs: new Map([[job.name, job]]),
+  };
 }

@@ -69,7 +69,16 @@ test('applies all items in batches and publishes what the inbox holds', async ()
   const batches: number[] = [];
   const { send, fact } = await start(sampleJob({ process: copied, write: (e, tx) => (batches.push(e.length), insert(e, tx)), batch: 2 }));
   await send(sampleChunk(5));
-  expect(await fact(1)).toMatchObject({ runId: 'sync@manual:1', generation: 0, seq: 0, attempt: 1, size: 5, outcomes: '5a', failures: [], skips: {} });
+  expect(await fact(1)).toMatchObject({
+    runId: 'sync@manual:1',
+    generation: 0,
+    seq: 0,
+    attempt: 1,
+    size: 5,
+    outcomes: '5a',
+    failures: [],
+    skips: {},
+  });
   expect(await applied()).toEqual(['k0', 'k1', 'k2', 'k3', 'k4']);
   expect(batches).toEqual([2, 2, 1]);
   const { rows } = await database.query('select outcomes, attempt, size, job from millrace.inbox');
@@ -92,8 +101,11 @@ test('skips, rejections and failures stand beside applied items, with reasons, c
   const settled = await fact(1);
   expect(settled).toMatchObject({ outcomes: '1a1s1r1f1x1s2x', skips: { unchanged: 2 }, retryAfter: 4_000 });
   expect(settled.failures.map((f) => [f.position, f.key, f.class, f.title])).toEqual([
-    [2, 'k2', 'rejected', 'closed account'], [3, 'k3', 'transient', 'busy <n>'], [4, 'k4', 'permanent', 'not found'],
-    [6, 'k6', 'permanent', expect.stringContaining('MR1008')], [7, 'k7', 'permanent', expect.stringContaining('MR1008')],
+    [2, 'k2', 'rejected', 'closed account'],
+    [3, 'k3', 'transient', 'busy <n>'],
+    [4, 'k4', 'permanent', 'not found'],
+    [6, 'k6', 'permanent', expect.stringContaining('MR1008')],
+    [7, 'k7', 'permanent', expect.stringContaining('MR1008')],
   ]);
   expect(await applied()).toEqual(['k0']);
 });
@@ -164,11 +176,20 @@ test('a redrive covers only the positions it carries', async () => {
 
 describe('when the sink refuses', () => {
   test('the poisonous rows are found and fail for good; their neighbours are applied', async () => {
-    const { send, fact } = await start(sampleJob({ process: (item) => ({ ...(item as object), ...([3, 6].includes((item as { n: number }).n) ? { n: 5_000 } : {}) }), write: insert, batch: 4 }));
+    const { send, fact } = await start(
+      sampleJob({
+        process: (item) => ({ ...(item as object), ...([3, 6].includes((item as { n: number }).n) ? { n: 5_000 } : {}) }),
+        write: insert,
+        batch: 4,
+      }),
+    );
     await send(sampleChunk(8));
     const settled = await fact(1);
     expect(settled.outcomes).toBe('3a1x2a1x1a');
-    expect(settled.failures.map((f) => [f.key, f.class])).toEqual([['k3', 'commit'], ['k6', 'commit']]);
+    expect(settled.failures.map((f) => [f.key, f.class])).toEqual([
+      ['k3', 'commit'],
+      ['k6', 'commit'],
+    ]);
     expect(settled.failures[0]?.message).toMatch(/^MR1015 .*target_n_check/);
     expect(await applied()).toEqual(['k0', 'k1', 'k2', 'k4', 'k5', 'k7']);
   });
@@ -177,7 +198,9 @@ describe('when the sink refuses', () => {
     await database.query('create table late (id text, n int, unique (n) deferrable initially deferred)');
     const write = (effects: readonly unknown[], tx: SinkTransaction) =>
       tx.query('insert into late select id, n from json_to_recordset($1::json) as x(id text, n int)', [JSON.stringify(effects)]);
-    const { send, fact } = await start(sampleJob({ process: (item) => ({ ...(item as object), n: (item as { n: number }).n % 3 }), write }));
+    const { send, fact } = await start(
+      sampleJob({ process: (item) => ({ ...(item as object), n: (item as { n: number }).n % 3 }), write }),
+    );
     await send(sampleChunk(4));
     expect((await fact(1)).outcomes).toBe('3a1x');
   });
@@ -199,8 +222,13 @@ describe('when the sink refuses', () => {
 
   test('an error of user code is no trouble with the database, even when the database wraps it', async () => {
     const wrapping: Database = {
-      kind: 'pg', close: async () => undefined, query: (sql, params) => database.query(sql, params),
-      transaction: (work) => database.transaction(work).catch((cause) => { throw new MillraceError('MR3001', 'wrapped', { cause }); }),
+      kind: 'pg',
+      close: async () => undefined,
+      query: (sql, params) => database.query(sql, params),
+      transaction: (work) =>
+        database.transaction(work).catch((cause) => {
+          throw new MillraceError('MR3001', 'wrapped', { cause });
+        }),
     };
     const process = (item: unknown) => item;
     const write = () => {
@@ -237,7 +265,10 @@ describe('when the sink refuses', () => {
 test('a crash between commit and publish loses no fact and doubles no effect', async () => {
   let crashes = 1;
   const crashing = (real: EventBroker): EventBroker => ({
-    connected: () => real.connected(), close: () => real.close(), bucket: (name) => real.bucket(name), subscribe: (...args) => real.subscribe(...args),
+    connected: () => real.connected(),
+    close: () => real.close(),
+    bucket: (name) => real.bucket(name),
+    subscribe: (...args) => real.subscribe(...args),
     publish: async (...args) => {
       if (crashes-- > 0) throw new Error('killed');
       return real.publish(...args);
@@ -254,7 +285,10 @@ test('a crash between commit and publish loses no fact and doubles no effect', a
 describe('a sink with a pool of its own', () => {
   /** The only session of PGlite, handed out as pg would a client. */
   const pool = (asked: string[] = []): PoolLike => ({
-    connect: async () => ({ query: (sql: string, params?: unknown[]) => (asked.push(sql.split('\n', 1)[0] as string), database.query(sql, params)), release: () => undefined }),
+    connect: async () => ({
+      query: (sql: string, params?: unknown[]) => (asked.push(sql.split('\n', 1)[0] as string), database.query(sql, params)),
+      release: () => undefined,
+    }),
   });
 
   test('keeps its inbox there, in the transaction of the effects, and is set up before the first chunk', async () => {
@@ -262,15 +296,24 @@ describe('a sink with a pool of its own', () => {
     const asked: string[] = [];
     const setup = `create table if not exists own (id text primary key, n int, info jsonb); -- and no more;`;
     const write = (effects: readonly unknown[], tx: SinkTransaction) =>
-      tx.copy('public.own', ['id', 'n', 'info'], effects.map((effect) => [(effect as { id: string }).id, undefined, { effect }]));
+      tx.copy(
+        'public.own',
+        ['id', 'n', 'info'],
+        effects.map((effect) => [(effect as { id: string }).id, undefined, { effect }]),
+      );
     const { send, fact } = await start(sampleJob({ process: copied, write, pool: pool(asked), setup }));
-    expect(asked.filter((sql) => sql.startsWith('create'))).toEqual(['create schema if not exists millrace', 'create table if not exists millrace.inbox (', expect.stringContaining('own')]);
+    expect(asked.filter((sql) => sql.startsWith('create'))).toEqual([
+      'create schema if not exists millrace',
+      'create table if not exists millrace.inbox (',
+      expect.stringContaining('own'),
+    ]);
     asked.length = 0;
     await send(sampleChunk(2));
     expect((await fact(1)).outcomes).toBe('2a');
     expect(asked.map((sql) => sql.split(' ', 1)[0])).toEqual(['begin', 'insert', 'insert', 'commit']);
     expect((await database.query('select id, n, info from own order by id')).rows).toEqual([
-      { id: 'k0', n: null, info: { effect: { id: 'k0', n: 0 } } }, { id: 'k1', n: null, info: { effect: { id: 'k1', n: 1 } } },
+      { id: 'k0', n: null, info: { effect: { id: 'k0', n: 0 } } },
+      { id: 'k1', n: null, info: { effect: { id: 'k1', n: 1 } } },
     ]);
   });
 
@@ -347,7 +390,11 @@ describe('messages that cannot be worked', () => {
       Chunk.envelope({ ...sampleChunk(1), size: 7 }, 0),
       { ...good, body: new TextEncoder().encode('{') },
     ]);
-    const reasons = (await parked(4)).map((message) => Object.values(message.headers).find((value) => /^MR\d{4}/.test(value))?.slice(0, 6));
+    const reasons = (await parked(4)).map((message) =>
+      Object.values(message.headers)
+        .find((value) => /^MR\d{4}/.test(value))
+        ?.slice(0, 6),
+    );
     expect(reasons.sort()).toEqual(['MR2004', 'MR4001', 'MR4001', 'MR4002']);
   });
 });
@@ -356,7 +403,9 @@ test('stop waits for what runs; stop before start and twice are fine', async () 
   let release: (value: unknown) => void = () => {};
   let begun = () => {};
   const running = new Promise<void>((resolve) => (begun = resolve));
-  const { service, send, fact } = await start(sampleJob({ process: () => new Promise((resolve) => ((release = resolve), begun())), write: insert }));
+  const { service, send, fact } = await start(
+    sampleJob({ process: () => new Promise((resolve) => ((release = resolve), begun())), write: insert }),
+  );
   expect(service.ready()).toEqual([]);
   await send(sampleChunk(1));
   await running;

@@ -85,7 +85,8 @@ export class Processor implements Service {
     const settle = new SettleChunk({ job, inbox, slots: new Slots(job.manifest.concurrency), time, log, signal: this.#abort.signal });
     const trouble = new Trouble(log);
     const queue = chunkQueue(job.name);
-    const handle = (deliveries: readonly Delivery[]) => Promise.all(deliveries.map((delivery) => this.#handle(delivery, job, settle, trouble, log)));
+    const handle = (deliveries: readonly Delivery[]) =>
+      Promise.all(deliveries.map((delivery) => this.#handle(delivery, job, settle, trouble, log)));
     this.#subscriptions.push(await work.subscribe(queue, { durable: 'processor', prefetch: config.prefetch, batch: 1 }, handle));
   }
 
@@ -98,8 +99,11 @@ export class Processor implements Service {
     if (contradiction !== undefined) return park(`MR4001 chunk ${delivery.id}: ${contradiction}`);
     try {
       const fact = await settle.settle(chunk, at, delivery.deliveries);
-      for (const failure of fact.failures) log.debug({ run: chunk.runId, key: failure.key, fingerprint: failure.fingerprint }, 'item failed');
-      await this.#options.events.publish([ChunkSettled.envelope(fact, this.#options.time.now(), read.message.trace)], { signal: this.#abort.signal });
+      for (const failure of fact.failures)
+        log.debug({ run: chunk.runId, key: failure.key, fingerprint: failure.fingerprint }, 'item failed');
+      await this.#options.events.publish([ChunkSettled.envelope(fact, this.#options.time.now(), read.message.trace)], {
+        signal: this.#abort.signal,
+      });
       trouble.over();
       return done;
     } catch (error) {

@@ -142,7 +142,9 @@ class ItemsUnderWay {
     const { job, chunk } = this.#run;
     // `throw skip(…)` is as clear as returning it.
     if (isSkip(error)) return this.#returned(index, error);
-    const blame = isReject(error) ? { class: 'rejected' as const, message: cut(error.reason), retryAfter: undefined } : classifyError(error);
+    const blame = isReject(error)
+      ? { class: 'rejected' as const, message: cut(error.reason), retryAfter: undefined }
+      : classifyError(error);
     fail(this.#results, index, blame, chunk.attempt, job.manifest.retry.attempts);
   }
 }
@@ -150,4 +152,3 @@ class ItemsUnderWay {
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
 }
-

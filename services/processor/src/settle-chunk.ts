@@ -79,7 +79,10 @@ export class SettleChunk {
   }
 
   async #settleIn(
-    tx: InboxTransaction, chunk: Chunk, results: Results, timing: Timing,
+    tx: InboxTransaction,
+    chunk: Chunk,
+    results: Results,
+    timing: Timing,
     how: { readonly careful: boolean; readonly expected: boolean; readonly since: number; readonly refused: { error?: unknown } },
   ): Promise<InboxRow> {
     // The database may call again after a deadlock.
@@ -101,7 +104,8 @@ export class SettleChunk {
     if (sink.kind === 'postgres') {
       if (how.careful) settled = copyResults(results);
       for (const slice of this.#slices(settled, indexes)) {
-        if (how.careful) await this.#isolate(chunk, settled, slice, (effects) => tx.savepoint((inner) => sink.write(effects, inner)), isOurs);
+        if (how.careful)
+          await this.#isolate(chunk, settled, slice, (effects) => tx.savepoint((inner) => sink.write(effects, inner)), isOurs);
         else {
           try {
             await tx.effects((inner) => sink.write(effectsOf(settled, slice), inner));
@@ -128,8 +132,11 @@ export class SettleChunk {
 
   /** Halves a slice that the sink refuses for good; a refusal that may pass fails the slice as it is, for a later attempt. */
   async #isolate(
-    chunk: Chunk, results: Results, slice: readonly number[],
-    write: (effects: readonly unknown[], slice: readonly number[]) => unknown, isFatal: (error: unknown) => boolean,
+    chunk: Chunk,
+    results: Results,
+    slice: readonly number[],
+    write: (effects: readonly unknown[], slice: readonly number[]) => unknown,
+    isFatal: (error: unknown) => boolean,
   ): Promise<void> {
     try {
       await write(effectsOf(results, slice), slice);
@@ -174,8 +181,17 @@ function effectsOf(results: Results, slice: readonly number[]): unknown[] {
 
 function factOf(chunk: Chunk, row: InboxRow): ChunkSettled {
   return {
-    runId: chunk.runId, job: chunk.job, generation: chunk.generation, seq: chunk.seq, attempt: row.attempt, size: row.size,
-    outcomes: encodeStates(row.states), failures: [...row.failures], skips: { ...row.skips }, settledAt: row.settledAt,
-    ...(row.retryAfter === undefined ? {} : { retryAfter: row.retryAfter }), timing: row.timing,
+    runId: chunk.runId,
+    job: chunk.job,
+    generation: chunk.generation,
+    seq: chunk.seq,
+    attempt: row.attempt,
+    size: row.size,
+    outcomes: encodeStates(row.states),
+    failures: [...row.failures],
+    skips: { ...row.skips },
+    settledAt: row.settledAt,
+    ...(row.retryAfter === undefined ? {} : { retryAfter: row.retryAfter }),
+    timing: row.timing,
   };
 }

@@ -12,11 +12,15 @@ export function wireProcessor(platform: Platform, config: Partial<ProcessorConfi
   const container = new Container({ defaultScope: 'Singleton' });
   container.bind(PLATFORM).toConstantValue(platform);
   container.bind(CONFIG).toConstantValue({ ...processorDefaults, ...config });
-  container.bind(SinkInboxes).toResolvedValue(({ database, time, random }: Platform) => new SinkInboxes(database, time, random), [PLATFORM]);
-  container.bind(Processor).toResolvedValue(
-    ({ jobs, work, events, time, log }: Platform, inboxes: SinkInboxes, settings: ProcessorConfig) =>
-      new Processor({ jobs, work, events, openInbox: (job) => inboxes.open(job), time, log, config: settings }),
-    [PLATFORM, SinkInboxes, CONFIG],
-  );
+  container
+    .bind(SinkInboxes)
+    .toResolvedValue(({ database, time, random }: Platform) => new SinkInboxes(database, time, random), [PLATFORM]);
+  container
+    .bind(Processor)
+    .toResolvedValue(
+      ({ jobs, work, events, time, log }: Platform, inboxes: SinkInboxes, settings: ProcessorConfig) =>
+        new Processor({ jobs, work, events, openInbox: (job) => inboxes.open(job), time, log, config: settings }),
+      [PLATFORM, SinkInboxes, CONFIG],
+    );
   return container.get(Processor);
 }

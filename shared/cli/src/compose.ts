@@ -12,14 +12,22 @@ export interface ComposeOptions {
 /** Audit, planner, processor and clock of one process, in the order of their start. The consoles are their callers'. */
 export async function compose(platform: Platform, { scheduled, firstTick, alone }: ComposeOptions): Promise<readonly Service[]> {
   const [{ wireAudit }, { wirePlanner }, { wireProcessor }, { wireClock }] = await Promise.all([
-    import('@millrace/audit'), import('@millrace/planner'), import('@millrace/processor'), import('@millrace/clock'),
+    import('@millrace/audit'),
+    import('@millrace/planner'),
+    import('@millrace/processor'),
+    import('@millrace/clock'),
   ]);
   const given = scheduled ? platform : { ...platform, jobs: unscheduled(platform.jobs) };
   return [wireAudit(given), wirePlanner(given, { firstTick, alone }), wireProcessor(given), ...(scheduled ? [wireClock(given)] : [])];
 }
 
 function unscheduled(jobs: Platform['jobs']): Platform['jobs'] {
-  return new Map([...jobs].map(([name, job]) => [name, Object.create(job, { manifest: { value: { ...job.manifest, schedule: null }, enumerable: true } })]));
+  return new Map(
+    [...jobs].map(([name, job]) => [
+      name,
+      Object.create(job, { manifest: { value: { ...job.manifest, schedule: null }, enumerable: true } }),
+    ]),
+  );
 }
 
 export async function startAll(services: readonly Service[]): Promise<void> {

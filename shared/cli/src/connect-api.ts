@@ -49,15 +49,25 @@ export async function connectApi(options: ConnectOptions = {}): Promise<Connecte
     }
     if (jobs) {
       const { JOBS_BUCKET } = await import('@millrace/core');
-      for (const { manifest } of platform.jobs.values()) await platform.events.bucket(JOBS_BUCKET).put(manifest.name, JSON.stringify(manifest));
+      for (const { manifest } of platform.jobs.values())
+        await platform.events.bucket(JOBS_BUCKET).put(manifest.name, JSON.stringify(manifest));
     }
     const app = await web.app();
     return {
       works: work,
-      ...apiOver('this process', async (method, path, body) => {
-        const reply = await app.inject({ method, url: path, headers: { host: 'localhost', ...(body === undefined ? {} : { 'content-type': 'application/json' }) }, ...(body === undefined ? {} : { payload: body }) });
-        return { status: reply.statusCode, text: reply.body };
-      }, close),
+      ...apiOver(
+        'this process',
+        async (method, path, body) => {
+          const reply = await app.inject({
+            method,
+            url: path,
+            headers: { host: 'localhost', ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+            ...(body === undefined ? {} : { payload: body }),
+          });
+          return { status: reply.statusCode, text: reply.body };
+        },
+        close,
+      ),
     };
   } catch (error) {
     await close();

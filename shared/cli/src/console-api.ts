@@ -1,4 +1,4 @@
-import { ERRORS, type ErrorCode, messageOf, MillraceError } from '@millrace/core';
+import { ERRORS, type ErrorCode, MillraceError, messageOf } from '@millrace/core';
 
 /** The console's HTTP API, wherever it runs. Rejects with the MillraceError that the problem document names. */
 export interface ConsoleApi {
@@ -14,7 +14,11 @@ export interface Reply {
   readonly text: string;
 }
 
-export function apiOver(where: string, send: (method: 'GET' | 'POST', path: string, body: string | undefined) => Promise<Reply>, close: () => Promise<void>): ConsoleApi {
+export function apiOver(
+  where: string,
+  send: (method: 'GET' | 'POST', path: string, body: string | undefined) => Promise<Reply>,
+  close: () => Promise<void>,
+): ConsoleApi {
   const call = async <T>(method: 'GET' | 'POST', path: string, body?: object): Promise<T> => {
     const { status, text } = await send(method, path, body && JSON.stringify(body));
     let value: unknown;
@@ -34,15 +38,23 @@ export function apiOver(where: string, send: (method: 'GET' | 'POST', path: stri
 /** A console over the network. */
 export function httpApi(url: string): ConsoleApi {
   const base = url.replace(/\/+$/, '');
-  return apiOver(base, async (method, path, body) => {
-    let response: Response;
-    try {
-      response = await fetch(`${base}${path}`, { method, signal: AbortSignal.timeout(30_000), ...(body === undefined ? {} : { body, headers: { 'content-type': 'application/json' } }) });
-    } catch (cause) {
-      throw new MillraceError('MR3015', `${base} (${messageOf((cause as Error).cause ?? cause)})`, { cause });
-    }
-    return { status: response.status, text: await response.text() };
-  }, async () => undefined);
+  return apiOver(
+    base,
+    async (method, path, body) => {
+      let response: Response;
+      try {
+        response = await fetch(`${base}${path}`, {
+          method,
+          signal: AbortSignal.timeout(30_000),
+          ...(body === undefined ? {} : { body, headers: { 'content-type': 'application/json' } }),
+        });
+      } catch (cause) {
+        throw new MillraceError('MR3015', `${base} (${messageOf((cause as Error).cause ?? cause)})`, { cause });
+      }
+      return { status: response.status, text: await response.text() };
+    },
+    async () => undefined,
+  );
 }
 
 export interface RunJson {
@@ -60,7 +72,12 @@ export interface RunJson {
   readonly durationMs: number;
   readonly itemsPerSecond: number;
   readonly planError: { readonly code: string; readonly message: string } | null;
-  readonly failureGroups: readonly { readonly fingerprint: string; readonly title: string; readonly class: string; readonly count: number }[];
+  readonly failureGroups: readonly {
+    readonly fingerprint: string;
+    readonly title: string;
+    readonly class: string;
+    readonly count: number;
+  }[];
   readonly traceId: string | null;
 }
 

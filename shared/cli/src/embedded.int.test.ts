@@ -21,8 +21,14 @@ describe('embedded mode', () => {
   test('dev --once ticks, runs all cities and the dependent job, and reports numbers that add up', async () => {
     const { code, stdout, stderr } = await millrace(['dev', '--once', '-o', 'jsonl'], env);
     expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' });
-    const reports = stdout.trim().split('\n').map((line) => JSON.parse(line));
-    expect(reports.map((report) => [report.job, report.verdict])).toEqual([['sunrise-table', 'succeeded'], ['longest-days', 'succeeded']]);
+    const reports = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(reports.map((report) => [report.job, report.verdict])).toEqual([
+      ['sunrise-table', 'succeeded'],
+      ['longest-days', 'succeeded'],
+    ]);
     const { counts } = reports[0];
     expect(counts.planned).toBe(CITIES);
     expect(counts.applied + counts.skipped).toBe(CITIES);
@@ -36,16 +42,23 @@ describe('embedded mode', () => {
     await first.end('SIGKILL');
 
     const second = new MillraceProcess(['dev'], env);
-    await waitFor(() => second.stdout.includes('longest-days@'), { timeout: 90_000 });
-    await second.end('SIGTERM');
+    try {
+      await waitFor(() => second.stdout.includes('longest-days@'), { timeout: 90_000, what: 'the dependent of the interrupted run' });
+    } finally {
+      await second.end('SIGTERM');
+    }
 
     const db = await openPglite({ directory: data });
     try {
       const { rows } = await db.query<{ run_id: string; planned: string; applied: string; skipped: string; verdict: string }>(
-        `select run_id, planned, applied, skipped, verdict from audit.runs where job = 'sunrise-table' order by opened_at limit 1`);
+        `select run_id, planned, applied, skipped, verdict from audit.runs where job = 'sunrise-table' order by opened_at limit 1`,
+      );
       expect(rows[0]).toMatchObject({ planned: String(CITIES), verdict: 'succeeded' });
       expect(Number(rows[0]?.applied) + Number(rows[0]?.skipped)).toBe(CITIES);
-      const inbox = await db.query<{ chunks: string; items: string }>('select count(*) as chunks, sum(size) as items from millrace.inbox where run_id = $1', [rows[0]?.run_id]);
+      const inbox = await db.query<{ chunks: string; items: string }>(
+        'select count(*) as chunks, sum(size) as items from millrace.inbox where run_id = $1',
+        [rows[0]?.run_id],
+      );
       expect(Number(inbox.rows[0]?.items)).toBe(CITIES);
     } finally {
       await db.close();
@@ -70,14 +83,23 @@ describe('embedded mode', () => {
   }, 120_000);
 
   test.each([
-    [{ AMQP_URL: 'amqp://127.0.0.1:1', NATS_URL: '127.0.0.1:1', DATABASE_URL: 'postgres://u:secret@127.0.0.1:1/x' }, ['start', 'processor'], /MR300[135]/],
-    [{ AMQP_URL: 'amqp://127.0.0.1:1' }, ['dev'], /MR2001/],
-    [{ MILLRACE_JOBS: './no-such-folder' }, ['dev', '--once'], /MR2002|MR2003/],
-  ])('%j gives an error with a code and a fix, and no secret', async (extra, args, code) => {
-    const { code: exit, stderr } = await millrace(args, { ...env, ...extra });
-    expect(exit).toBe(1);
-    expect(stderr).toMatch(code);
-    expect(stderr.toLowerCase()).toContain('fix');
-    expect(stderr).not.toContain('secret');
-  }, 60_000);
+    [
+      1,
+      { AMQP_URL: 'amqp://127.0.0.1:1', NATS_URL: '127.0.0.1:1', DATABASE_URL: 'postgres://u:secret@127.0.0.1:1/x' },
+      ['start', 'processor'],
+      /MR300[135]/,
+    ],
+    [2, { AMQP_URL: 'amqp://127.0.0.1:1' }, ['dev'], /MR2001/],
+    [3, { MILLRACE_JOBS: './no-such-folder' }, ['dev', '--once'], /MR2002|MR2003/],
+  ])(
+    'exit %i for %j: an error with a code and a fix, and no secret',
+    async (expected, extra, args, code) => {
+      const { code: exit, stderr } = await millrace(args, { ...env, ...extra });
+      expect(exit).toBe(expected);
+      expect(stderr).toMatch(code);
+      expect(stderr.toLowerCase()).toContain('fix');
+      expect(stderr).not.toContain('secret');
+    },
+    60_000,
+  );
 });

@@ -1,5 +1,17 @@
 /** What scripts rely on: see `docs/cli.md`. */
-export const EXIT = { ok: 0, error: 1, usage: 2, notFound: 3, auth: 4, failed: 5, partial: 6, cancelled: 7, timeout: 8, leak: 9, refused: 10 } as const;
+export const EXIT = {
+  ok: 0,
+  error: 1,
+  usage: 2,
+  notFound: 3,
+  auth: 4,
+  failed: 5,
+  partial: 6,
+  cancelled: 7,
+  timeout: 8,
+  leak: 9,
+  refused: 10,
+} as const;
 
 export function exitCodeOfVerdict(verdict: string | null): number {
   switch (verdict) {

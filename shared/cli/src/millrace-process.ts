@@ -19,10 +19,20 @@ export class MillraceProcess {
 
   constructor(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
     const { AMQP_URL: _amqp, NATS_URL: _nats, DATABASE_URL: _database, ...rest } = process.env;
-    this.child = spawn(process.execPath, [BIN, ...args], { cwd: ROOT, env: { ...rest, NODE_OPTIONS: '', ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
-    this.child.stdout?.setEncoding('utf8').on('data', (text: string) => { this.stdout += text; });
-    this.child.stderr?.setEncoding('utf8').on('data', (text: string) => { this.stderr += text; });
-    this.finished = new Promise((resolve) => this.child.once('close', (code) => resolve({ code, stdout: this.stdout, stderr: this.stderr })));
+    this.child = spawn(process.execPath, [BIN, ...args], {
+      cwd: ROOT,
+      env: { ...rest, NODE_OPTIONS: '', ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      this.stdout += text;
+    });
+    this.child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr += text;
+    });
+    this.finished = new Promise((resolve) =>
+      this.child.once('close', (code) => resolve({ code, stdout: this.stdout, stderr: this.stderr })),
+    );
   }
 
   async end(signal: NodeJS.Signals): Promise<Finished> {

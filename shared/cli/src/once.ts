@@ -1,4 +1,4 @@
-import { type Dependency, formatInstant, latestDue, type JobManifest, runIdOf } from '@millrace/core';
+import { type Dependency, formatInstant, type JobManifest, latestDue, runIdOf } from '@millrace/core';
 import type { Queryable } from '@millrace/postgres';
 import type { RunJson } from './console-api.ts';
 
@@ -27,7 +27,9 @@ export class Once {
     for (const [job, due] of this.#undecided) {
       // A new tick may have come while this process started: the first one decided since then counts.
       const { rows } = await this.#db.query<{ nominal: number; result: string }>(
-        `select (extract(epoch from nominal) * 1000)::float8 as nominal, result from planner.ticks where job = $1 and through >= to_timestamp($2::float8 / 1000) order by nominal limit 1`, [job, due]);
+        `select (extract(epoch from nominal) * 1000)::float8 as nominal, result from planner.ticks where job = $1 and through >= to_timestamp($2::float8 / 1000) order by nominal limit 1`,
+        [job, due],
+      );
       const decided = rows[0];
       if (!decided) continue;
       this.#undecided.delete(job);
@@ -43,7 +45,11 @@ export class Once {
     const size = this.#expected.size;
     for (const run of runs.values()) {
       for (const { name, after } of this.#manifests) {
-        if (after.some(({ job }) => job === run.job) && after.every((one) => met(one, runs.get(runIdOf(one.job, run.tick))?.verdict ?? null))) this.#expected.add(runIdOf(name, run.tick));
+        if (
+          after.some(({ job }) => job === run.job) &&
+          after.every((one) => met(one, runs.get(runIdOf(one.job, run.tick))?.verdict ?? null))
+        )
+          this.#expected.add(runIdOf(name, run.tick));
       }
     }
     return this.#expected.size > size ? undefined : [...runs.values()];

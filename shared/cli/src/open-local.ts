@@ -13,9 +13,19 @@ export interface LocalConfig {
 /** What environment and configuration file say for a command that runs parts of Millrace in this process. */
 export async function localConfig(logLevel: 'info' | 'warn', needs: Needs = {}): Promise<LocalConfig> {
   const { consoleOptions, consoleDefaults } = await import('@millrace/console');
-  const { platform, services } = await configure({ env: process.env, directory: process.cwd(), defaults: { logLevel }, services: { console: consoleOptions } });
+  const { platform, services } = await configure({
+    env: process.env,
+    directory: process.cwd(),
+    defaults: { logLevel },
+    services: { console: consoleOptions },
+  });
   const settings = services['console'] as unknown as ConsoleConfig;
-  return { mode: modeOf(platform, needs), platform, console: settings, portChosen: Boolean(process.env['MILLRACE_HTTP_PORT']) || settings.port !== consoleDefaults.port };
+  return {
+    mode: modeOf(platform, needs),
+    platform,
+    console: settings,
+    portChosen: Boolean(process.env['MILLRACE_HTTP_PORT']) || settings.port !== consoleDefaults.port,
+  };
 }
 
 /** Connected; an embedded database is brought up to date. */

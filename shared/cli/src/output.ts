@@ -16,11 +16,17 @@ export interface Output {
   note(text: string): void;
 }
 
-export function openOutput(format: Format, stdout: { write(text: string): unknown; isTTY?: boolean } = process.stdout, stderr: { write(text: string): unknown } = process.stderr): Output {
+export function openOutput(
+  format: Format,
+  stdout: { write(text: string): unknown; isTTY?: boolean } = process.stdout,
+  stderr: { write(text: string): unknown } = process.stderr,
+): Output {
   const color = stdout.isTTY === true && !process.env['NO_COLOR'];
   const line = (text: string) => void stdout.write(`${text}\n`);
   return {
-    format, color, line,
+    format,
+    color,
+    line,
     note: (text) => void stderr.write(`${text}\n`),
     object: (value, text) => line(format === 'table' ? text() : format === 'json' ? JSON.stringify(value, null, 2) : JSON.stringify(value)),
     rows(rows, columns) {
@@ -37,7 +43,11 @@ export function tableOf(rows: readonly object[], columns: readonly string[], col
   const texts = cells.map((row) => row.map((value) => (typeof value === 'number' ? number(value) : clean(String(value ?? '')))));
   const widths = columns.map((column, i) => Math.max(column.length, ...texts.map((row) => row[i]?.length ?? 0)));
   const right = columns.map((_, i) => cells.length > 0 && cells.every((row) => typeof row[i] === 'number'));
-  const format = (row: readonly string[]) => row.map((text, i) => (right[i] ? text.padStart(widths[i] ?? 0) : text.padEnd(widths[i] ?? 0))).join('  ').trimEnd();
+  const format = (row: readonly string[]) =>
+    row
+      .map((text, i) => (right[i] ? text.padStart(widths[i] ?? 0) : text.padEnd(widths[i] ?? 0)))
+      .join('  ')
+      .trimEnd();
   const head = format(columns.map((column) => column.toUpperCase()));
   return [color ? `\u001b[1m${head}\u001b[22m` : head, ...texts.map(format)].join('\n');
 }
@@ -56,5 +66,7 @@ export function duration(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)} ms`;
   if (ms < 60_000) return `${(ms / 1_000).toFixed(1)} s`;
   const seconds = Math.round(ms / 1_000);
-  return seconds < 3_600 ? `${Math.floor(seconds / 60)} min ${seconds % 60} s` : `${Math.floor(seconds / 3_600)} h ${Math.floor((seconds % 3_600) / 60)} min`;
+  return seconds < 3_600
+    ? `${Math.floor(seconds / 60)} min ${seconds % 60} s`
+    : `${Math.floor(seconds / 3_600)} h ${Math.floor((seconds % 3_600) / 60)} min`;
 }

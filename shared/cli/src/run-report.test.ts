@@ -27,7 +27,15 @@ describe('what the command line prints', () => {
   });
 
   it('aligns numbers to the right', () => {
-    expect(tableOf([{ n: 5, t: 'a' }, { n: 1200, t: 'b' }], ['n', 't'])).toBe(['    N  T', '    5  a', '1,200  b'].join('\n'));
+    expect(
+      tableOf(
+        [
+          { n: 5, t: 'a' },
+          { n: 1200, t: 'b' },
+        ],
+        ['n', 't'],
+      ),
+    ).toBe(['    N  T', '    5  a', '1,200  b'].join('\n'));
   });
 
   it('writes durations in the unit a person would take', () => {
@@ -46,14 +54,22 @@ describe('exit codes', () => {
   });
   it('tell kinds of errors apart', async () => {
     const { MillraceError } = await import('@millrace/core');
-    expect((['MR2009', 'MR2004', 'MR2006', 'MR3002', 'MR4003', 'MR3012'] as const).map((code) => exitCodeOf(new MillraceError(code, 'x')))).toEqual([2, 3, 10, 4, 9, 1]);
+    expect(
+      (['MR2009', 'MR2004', 'MR2006', 'MR3002', 'MR4003', 'MR3012'] as const).map((code) => exitCodeOf(new MillraceError(code, 'x'))),
+    ).toEqual([2, 3, 10, 4, 9, 1]);
     expect(exitCodeOf(new Error('x'))).toBe(1);
   });
 });
 
 describe('arguments', () => {
   it('takes parameters as JSON where they read as such, and keeps the rest as text', () => {
-    expect(paramsOf(['n=3', 'name=Ann', 'on=true', 'expr=a=b', 'list=[1]'])).toEqual({ n: 3, name: 'Ann', on: true, expr: 'a=b', list: [1] });
+    expect(paramsOf(['n=3', 'name=Ann', 'on=true', 'expr=a=b', 'list=[1]'])).toEqual({
+      n: 3,
+      name: 'Ann',
+      on: true,
+      expr: 'a=b',
+      list: [1],
+    });
     expect(() => paramsOf(['novalue'])).toThrow(/MR2009/);
     expect(Object.keys(paramsOf(['__proto__=1']))).toEqual(['__proto__']);
   });

@@ -49,16 +49,28 @@ describe('the services as separate processes on RabbitMQ, NATS and PostgreSQL', 
   }, 60_000);
 
   test('the dependent ran on the tick of its cause', async () => {
-    await waitFor(async () => {
-      const { rows } = await db.query<{ verdict: string }>(`select verdict from audit.runs where run_id = 'longest-days@manual:first' and state = 'closed'`);
-      return rows[0]?.verdict === 'succeeded';
-    }, { timeout: 60_000 });
+    await waitFor(
+      async () => {
+        const { rows } = await db.query<{ verdict: string }>(
+          `select verdict from audit.runs where run_id = 'longest-days@manual:first' and state = 'closed'`,
+        );
+        return rows[0]?.verdict === 'succeeded';
+      },
+      { timeout: 60_000 },
+    );
   }, 90_000);
 
   test('two clocks give one run per tick', async () => {
-    const ticks = async () => (await db.query<{ run_id: string }>(`select run_id from audit.runs where job = 'sunrise-table' and cause = 'tick' and state = 'closed'`)).rows;
+    const ticks = async () =>
+      (
+        await db.query<{ run_id: string }>(
+          `select run_id from audit.runs where job = 'sunrise-table' and cause = 'tick' and state = 'closed'`,
+        )
+      ).rows;
     await waitFor(async () => (await ticks()).length >= 1, { timeout: 120_000 });
-    const { rows } = await db.query<{ doubled: string }>('select count(*) as doubled from (select job, nominal from planner.runs where nominal is not null group by 1, 2 having count(*) > 1) d');
+    const { rows } = await db.query<{ doubled: string }>(
+      'select count(*) as doubled from (select job, nominal from planner.runs where nominal is not null group by 1, 2 having count(*) > 1) d',
+    );
     expect(Number(rows[0]?.doubled)).toBe(0);
     for (const { run_id } of await ticks()) expect(await millrace(['audit', run_id], env)).toMatchObject({ code: 0 });
   }, 150_000);
@@ -75,7 +87,9 @@ describe('the services as separate processes on RabbitMQ, NATS and PostgreSQL', 
     const redriven = await millrace(['redrive', first.runId, '--yes', '--wait', '--timeout', '90s', '-o', 'json'], env);
     const second = JSON.parse(redriven.stdout);
     expect(second).toMatchObject({ runId: first.runId, generation: 1, counts: { planned: first.counts.planned } });
-    const { rows } = await db.query<{ items: string }>('select items from audit.generations where run_id = $1 and generation = 1', [first.runId]);
+    const { rows } = await db.query<{ items: string }>('select items from audit.generations where run_id = $1 and generation = 1', [
+      first.runId,
+    ]);
     expect(Number(rows[0]?.items)).toBe(bad);
     expect(await millrace(['audit', first.runId], env)).toMatchObject({ code: 0 });
   }, 200_000);

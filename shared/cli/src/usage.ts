@@ -1,4 +1,4 @@
-import { MillraceError, type Milliseconds, parseDuration } from '@millrace/core';
+import { type Milliseconds, MillraceError, parseDuration } from '@millrace/core';
 
 export function usage(detail: string): MillraceError {
   return new MillraceError('MR2009', detail);

@@ -10,7 +10,13 @@ const UNSEEN_NOTE_MS = 10_000;
  * Waits until the run is closed in `generation` or a later one; undefined when `timeoutMs` passed before. A run that is
  * not known yet is waited for: a planner takes the trigger in its own time.
  */
-export async function waitRun(api: ConsoleApi, runId: string, generation: number, timeoutMs: number | undefined, note: (text: string) => void): Promise<RunJson | undefined> {
+export async function waitRun(
+  api: ConsoleApi,
+  runId: string,
+  generation: number,
+  timeoutMs: number | undefined,
+  note: (text: string) => void,
+): Promise<RunJson | undefined> {
   const began = Date.now();
   const progress = new Progress(10_000);
   let unseen = true;

@@ -20,7 +20,8 @@ export function whyNotJson(value: unknown, path = '', depth = 0): string | undef
         return undefined;
       }
       const prototype = Object.getPrototypeOf(value);
-      if (prototype !== Object.prototype && prototype !== null) return `${path || 'the value'} is a ${prototype?.constructor?.name ?? 'class instance'}`;
+      if (prototype !== Object.prototype && prototype !== null)
+        return `${path || 'the value'} is a ${prototype?.constructor?.name ?? 'class instance'}`;
       for (const key in value) {
         const field = (value as Record<string, unknown>)[key];
         // An absent field and an undefined one read the same afterwards.

@@ -36,8 +36,14 @@ export const JobManifest = Type.Object({
   after: Type.Array(Dependency),
   /** JSON Schema of the parameters, for people and forms. Validation is the planner's. */
   params: Type.Unknown(),
-  concurrency: Limit, timeout: Limit,
-  retry: Type.Object({ attempts: Limit, backoff: Type.Union([Type.Literal('exponential'), Type.Literal('fixed')]), base: Limit, max: Limit }),
+  concurrency: Limit,
+  timeout: Limit,
+  retry: Type.Object({
+    attempts: Limit,
+    backoff: Type.Union([Type.Literal('exponential'), Type.Literal('fixed')]),
+    base: Limit,
+    max: Limit,
+  }),
   batch: Type.Object({ size: Limit }),
   run: RunManifest,
 });

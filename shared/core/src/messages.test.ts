@@ -13,13 +13,17 @@ describe('messages', () => {
 
   test('a message reads back as it was, with its trace context', () => {
     const read = Tick.read(Tick.envelope(tick, 5, { traceparent: '00-a-b-01' }));
-    expect(read).toEqual({ ok: true, message: { id: 'nightly@1000', kind: 'tick', at: 5, data: tick, trace: { traceparent: '00-a-b-01' } } });
+    expect(read).toEqual({
+      ok: true,
+      message: { id: 'nightly@1000', kind: 'tick', at: 5, data: tick, trace: { traceparent: '00-a-b-01' } },
+    });
   });
 
   test('another version is refused with its number, before the body is looked at', () => {
     const envelope = Tick.envelope(tick, 5);
     expect(Tick.read({ ...envelope, headers: { ...envelope.headers, [VERSION_HEADER]: '2' }, body: new Uint8Array([0xff]) })).toEqual({
-      ok: false, reason: 'MR4002 tick version "2", this code reads 1',
+      ok: false,
+      reason: 'MR4002 tick version "2", this code reads 1',
     });
   });
 
@@ -29,15 +33,30 @@ describe('messages', () => {
   });
 
   test('no bytes make a reader throw', () => {
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), fc.constantFrom(Tick, Trigger, Redrive, Chunk, ...FACTS), (body, type) => {
-      const headers = { 'millrace-kind': type.kind, 'millrace-version': String(type.version) };
-      const read = type.read({ id: 'x', headers, body });
-      expect(read.ok).toBe(false);
-    }), { numRuns: 2_000 });
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), fc.constantFrom(Tick, Trigger, Redrive, Chunk, ...FACTS), (body, type) => {
+        const headers = { 'millrace-kind': type.kind, 'millrace-version': String(type.version) };
+        const read = type.read({ id: 'x', headers, body });
+        expect(read.ok).toBe(false);
+      }),
+      { numRuns: 2_000 },
+    );
   });
 
   test('a settled chunk names its attempt in its id, so that a retry is another fact', () => {
-    const settled = { runId: 'a@b', job: 'a', generation: 0, seq: 3, attempt: 2, size: 5, outcomes: '5a', failures: [], skips: {}, settledAt: 1, timing: { queued: 0, process: 0, commit: 0 } };
+    const settled = {
+      runId: 'a@b',
+      job: 'a',
+      generation: 0,
+      seq: 3,
+      attempt: 2,
+      size: 5,
+      outcomes: '5a',
+      failures: [],
+      skips: {},
+      settledAt: 1,
+      timing: { queued: 0, process: 0, commit: 0 },
+    };
     expect(ChunkSettled.envelope(settled, 1).id).toBe('a@b/0/3/2/settled');
   });
 });

@@ -1,5 +1,5 @@
-import { Compile } from 'typebox/compile';
 import Type, { type Static, type TSchema } from 'typebox';
+import { Compile } from 'typebox/compile';
 import { chunkQueue, factSubject, redriveSubject, tickSubject, triggerSubject } from './channels.ts';
 import { messageOf } from './errors.ts';
 import { chunkIdOf } from './ids.ts';
@@ -32,76 +32,185 @@ const Id = Type.String({ minLength: 1, maxLength: 256 });
 const Count = Type.Integer({ minimum: 0 });
 const When = Type.Integer({ minimum: 0 });
 const CountsSchema = Type.Object({
-  applied: Count, skipped: Count, duplicate: Count, failed: Count, rejected: Count, cancelled: Count, expired: Count, indeterminate: Count,
+  applied: Count,
+  skipped: Count,
+  duplicate: Count,
+  failed: Count,
+  rejected: Count,
+  cancelled: Count,
+  expired: Count,
+  indeterminate: Count,
 });
 const Params = Type.Record(Type.String(), Type.Unknown());
 
 /** A schedule was due at `nominal`. */
-export const Tick = define('tick', 1, Type.Object({ job: Id, nominal: When, revision: Id, emittedAt: When, clock: Id }),
-  (t) => ({ id: `${t.job}@${t.nominal}`, subject: tickSubject(t.job, t.nominal) }));
+export const Tick = define('tick', 1, Type.Object({ job: Id, nominal: When, revision: Id, emittedAt: When, clock: Id }), (t) => ({
+  id: `${t.job}@${t.nominal}`,
+  subject: tickSubject(t.job, t.nominal),
+}));
 
 /** Somebody asks for a run. The key makes it idempotent. */
-export const Trigger = define('trigger', 1, Type.Object({
-  job: Id, key: Type.String({ minLength: 1, maxLength: 128 }), requestedAt: When,
-  params: Type.Optional(Params), at: Type.Optional(When), limit: Type.Optional(Type.Integer({ minimum: 1 })), requestedBy: Type.Optional(Type.String({ maxLength: 256 })),
-}), (t) => ({ id: `${t.job}@manual:${t.key}`, subject: triggerSubject(t.job) }));
+export const Trigger = define(
+  'trigger',
+  1,
+  Type.Object({
+    job: Id,
+    key: Type.String({ minLength: 1, maxLength: 128 }),
+    requestedAt: When,
+    params: Type.Optional(Params),
+    at: Type.Optional(When),
+    limit: Type.Optional(Type.Integer({ minimum: 1 })),
+    requestedBy: Type.Optional(Type.String({ maxLength: 256 })),
+  }),
+  (t) => ({ id: `${t.job}@manual:${t.key}`, subject: triggerSubject(t.job) }),
+);
 
 /** Somebody asks for failed items to be tried again, as generation `generation` of their run. */
-export const Redrive = define('redrive', 1, Type.Object({
-  runId: Id, job: Id, generation: Type.Integer({ minimum: 1 }), requestedAt: When,
-  group: Type.Optional(Id), keys: Type.Optional(Type.Array(Type.String())), requestedBy: Type.Optional(Type.String({ maxLength: 256 })),
-}), (r) => ({ id: `${r.runId}/redrive/${r.generation}`, subject: redriveSubject(r.job) }));
+export const Redrive = define(
+  'redrive',
+  1,
+  Type.Object({
+    runId: Id,
+    job: Id,
+    generation: Type.Integer({ minimum: 1 }),
+    requestedAt: When,
+    group: Type.Optional(Id),
+    keys: Type.Optional(Type.Array(Type.String())),
+    requestedBy: Type.Optional(Type.String({ maxLength: 256 })),
+  }),
+  (r) => ({ id: `${r.runId}/redrive/${r.generation}`, subject: redriveSubject(r.job) }),
+);
 
 /**
  * Work: items of one run. `size` is the number of items of the whole chunk; when only some of them travel (a retry, a
  * redrive) `positions` names their places in it.
  */
-export const Chunk = define('chunk', 1, Type.Object({
-  runId: Id, job: Id, generation: Count, seq: Count, attempt: Type.Integer({ minimum: 1 }), size: Type.Integer({ minimum: 1 }),
-  openedAt: When, tickAt: When, tick: Id, params: Params,
-  positions: Type.Optional(Type.Array(Count)),
-  items: Type.Array(Type.Tuple([Type.String({ minLength: 1 }), Type.Unknown()])),
-}), (c) => ({ id: `${chunkIdOf(c.runId, c.generation, c.seq)}/${c.attempt}`, subject: chunkQueue(c.job) }));
+export const Chunk = define(
+  'chunk',
+  1,
+  Type.Object({
+    runId: Id,
+    job: Id,
+    generation: Count,
+    seq: Count,
+    attempt: Type.Integer({ minimum: 1 }),
+    size: Type.Integer({ minimum: 1 }),
+    openedAt: When,
+    tickAt: When,
+    tick: Id,
+    params: Params,
+    positions: Type.Optional(Type.Array(Count)),
+    items: Type.Array(Type.Tuple([Type.String({ minLength: 1 }), Type.Unknown()])),
+  }),
+  (c) => ({ id: `${chunkIdOf(c.runId, c.generation, c.seq)}/${c.attempt}`, subject: chunkQueue(c.job) }),
+);
 
 /** What became of one failing item. `class` says who is to blame and whether another try may help. */
 export const Failure = Type.Object({
-  position: Count, key: Type.String(), fingerprint: Id, title: Type.String(), message: Type.String(),
-  class: Type.Union([Type.Literal('transient'), Type.Literal('permanent'), Type.Literal('rejected'), Type.Literal('timeout'), Type.Literal('commit')]),
+  position: Count,
+  key: Type.String(),
+  fingerprint: Id,
+  title: Type.String(),
+  message: Type.String(),
+  class: Type.Union([
+    Type.Literal('transient'),
+    Type.Literal('permanent'),
+    Type.Literal('rejected'),
+    Type.Literal('timeout'),
+    Type.Literal('commit'),
+  ]),
 });
 export type Failure = Static<typeof Failure>;
 
 const fact = { runId: Id, job: Id, generation: Count };
 
-export const RunOpened = define('run.opened', 1, Type.Object({
-  ...fact, tick: Id, nominal: Type.Union([When, Type.Null()]), cause: Type.Union([Type.Literal('tick'), Type.Literal('trigger'), Type.Literal('after'), Type.Literal('redrive')]),
-  openedAt: When, manifest: RunManifest, params: Params,
-}), runFact);
+export const RunOpened = define(
+  'run.opened',
+  1,
+  Type.Object({
+    ...fact,
+    tick: Id,
+    nominal: Type.Union([When, Type.Null()]),
+    cause: Type.Union([Type.Literal('tick'), Type.Literal('trigger'), Type.Literal('after'), Type.Literal('redrive')]),
+    openedAt: When,
+    manifest: RunManifest,
+    params: Params,
+  }),
+  runFact,
+);
 
 /** The plan is sealed: `items` in chunks 0 … `chunks`−1, and `duplicates` that the source yielded again. */
-export const RunPlanned = define('run.planned', 1, Type.Object({
-  ...fact, chunks: Count, items: Count, duplicates: Count, plannedAt: When,
-  /** For a redrive: the outcomes that the taken items had, which this generation replaces. */
-  replaced: CountsSchema,
-}), runFact);
+export const RunPlanned = define(
+  'run.planned',
+  1,
+  Type.Object({
+    ...fact,
+    chunks: Count,
+    items: Count,
+    duplicates: Count,
+    plannedAt: When,
+    /** For a redrive: the outcomes that the taken items had, which this generation replaces. */
+    replaced: CountsSchema,
+  }),
+  runFact,
+);
 
-export const RunPlanFailed = define('run.plan_failed', 1, Type.Object({
-  ...fact, chunks: Count, items: Count, duplicates: Count, failedAt: When, code: Type.String(), message: Type.String(),
-}), runFact);
+export const RunPlanFailed = define(
+  'run.plan_failed',
+  1,
+  Type.Object({
+    ...fact,
+    chunks: Count,
+    items: Count,
+    duplicates: Count,
+    failedAt: When,
+    code: Type.String(),
+    message: Type.String(),
+  }),
+  runFact,
+);
 
 /** Built from the committed inbox row, never from memory. `outcomes` is run-length text, see outcomes.ts. */
-export const ChunkSettled = define('chunk.settled', 1, Type.Object({
-  ...fact, seq: Count, attempt: Type.Integer({ minimum: 1 }), size: Type.Integer({ minimum: 1 }), outcomes: Type.String({ minLength: 2 }),
-  failures: Type.Array(Failure), skips: Type.Record(Type.String(), Count), settledAt: When,
-  /** The longest wait that a failing item asked for (Retry-After). */
-  retryAfter: Type.Optional(Count),
-  timing: Type.Object({ queued: Count, process: Count, commit: Count }),
-}), (s, kind) => ({ id: `${chunkIdOf(s.runId, s.generation, s.seq)}/${s.attempt}/settled`, subject: factSubject(kind, s.job) }));
+export const ChunkSettled = define(
+  'chunk.settled',
+  1,
+  Type.Object({
+    ...fact,
+    seq: Count,
+    attempt: Type.Integer({ minimum: 1 }),
+    size: Type.Integer({ minimum: 1 }),
+    outcomes: Type.String({ minLength: 2 }),
+    failures: Type.Array(Failure),
+    skips: Type.Record(Type.String(), Count),
+    settledAt: When,
+    /** The longest wait that a failing item asked for (Retry-After). */
+    retryAfter: Type.Optional(Count),
+    timing: Type.Object({ queued: Count, process: Count, commit: Count }),
+  }),
+  (s, kind) => ({ id: `${chunkIdOf(s.runId, s.generation, s.seq)}/${s.attempt}/settled`, subject: factSubject(kind, s.job) }),
+);
 
-export const RunClosed = define('run.closed', 1, Type.Object({
-  ...fact, tick: Id, nominal: Type.Union([When, Type.Null()]), verdict: Type.Union([
-    Type.Literal('succeeded'), Type.Literal('partial'), Type.Literal('failed'), Type.Literal('cancelled'), Type.Literal('expired')]),
-  planned: Count, counts: CountsSchema, openedAt: When, closedAt: When,
-}), runFact);
+export const RunClosed = define(
+  'run.closed',
+  1,
+  Type.Object({
+    ...fact,
+    tick: Id,
+    nominal: Type.Union([When, Type.Null()]),
+    verdict: Type.Union([
+      Type.Literal('succeeded'),
+      Type.Literal('partial'),
+      Type.Literal('failed'),
+      Type.Literal('cancelled'),
+      Type.Literal('expired'),
+    ]),
+    planned: Count,
+    counts: CountsSchema,
+    openedAt: When,
+    closedAt: When,
+  }),
+  runFact,
+);
 
 export type Tick = Static<typeof Tick.schema>;
 export type Trigger = Static<typeof Trigger.schema>;
@@ -139,19 +248,26 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
 function define<Kind extends string, Schema extends TSchema>(
-  kind: Kind, version: number, schema: Schema,
+  kind: Kind,
+  version: number,
+  schema: Schema,
   address: (data: Static<Schema>, kind: string) => { id: string; subject: string },
 ): MessageType<Kind, Schema> {
   const check = Compile(schema);
   return {
-    kind, version, schema,
+    kind,
+    version,
+    schema,
     envelope: (data, at, trace = {}) => ({
-      ...address(data, kind), headers: headersOf(kind, version, at, trace), body: encoder.encode(JSON.stringify(data)),
+      ...address(data, kind),
+      headers: headersOf(kind, version, at, trace),
+      body: encoder.encode(JSON.stringify(data)),
     }),
     read(delivery) {
       const { headers } = delivery;
       if (headers[KIND_HEADER] !== kind) return refuse('MR4001', `kind ${JSON.stringify(headers[KIND_HEADER])}, expected "${kind}"`);
-      if (headers[VERSION_HEADER] !== String(version)) return refuse('MR4002', `${kind} version ${JSON.stringify(headers[VERSION_HEADER])}, this code reads ${version}`);
+      if (headers[VERSION_HEADER] !== String(version))
+        return refuse('MR4002', `${kind} version ${JSON.stringify(headers[VERSION_HEADER])}, this code reads ${version}`);
       let data: unknown;
       try {
         data = JSON.parse(decoder.decode(delivery.body));

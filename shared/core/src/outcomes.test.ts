@@ -2,7 +2,8 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { countStates, decodeStates, encodeStates, type ItemState, mergeStates, noCounts, sumCounts, verdictOf } from './outcomes.ts';
 
-const states = (size: number) => fc.array(fc.constantFrom<ItemState>('-', 'p', 'f', 'c', 'e', 'i', 'x', 'r', 's', 'd', 'a'), { minLength: size, maxLength: size });
+const states = (size: number) =>
+  fc.array(fc.constantFrom<ItemState>('-', 'p', 'f', 'c', 'e', 'i', 'x', 'r', 's', 'd', 'a'), { minLength: size, maxLength: size });
 const SIZE = 40;
 
 describe('item states', () => {
@@ -16,18 +17,22 @@ describe('item states', () => {
 
   test('merging is commutative, associative and idempotent', () => {
     const text = states(SIZE).map(encodeStates);
-    fc.assert(fc.property(text, text, text, (a, b, c) => {
-      expect(mergeStates(a, b, SIZE)).toBe(mergeStates(b, a, SIZE));
-      expect(mergeStates(mergeStates(a, b, SIZE), c, SIZE)).toBe(mergeStates(a, mergeStates(b, c, SIZE), SIZE));
-      expect(mergeStates(a, a, SIZE)).toBe(a);
-    }));
+    fc.assert(
+      fc.property(text, text, text, (a, b, c) => {
+        expect(mergeStates(a, b, SIZE)).toBe(mergeStates(b, a, SIZE));
+        expect(mergeStates(mergeStates(a, b, SIZE), c, SIZE)).toBe(mergeStates(a, mergeStates(b, c, SIZE), SIZE));
+        expect(mergeStates(a, a, SIZE)).toBe(a);
+      }),
+    );
   });
 
   test('every item is counted once: as an outcome, as open, or as not part of the generation', () => {
-    fc.assert(fc.property(states(SIZE), (list) => {
-      const { counts, open } = countStates(encodeStates(list));
-      expect(sumCounts(counts) + open + list.filter((state) => state === '-').length).toBe(SIZE);
-    }));
+    fc.assert(
+      fc.property(states(SIZE), (list) => {
+        const { counts, open } = countStates(encodeStates(list));
+        expect(sumCounts(counts) + open + list.filter((state) => state === '-').length).toBe(SIZE);
+      }),
+    );
   });
 
   test('decoding never throws, and refuses what does not describe the chunk', () => {

@@ -20,7 +20,14 @@ export type Outcome = (typeof OUTCOMES)[number];
 export type Counts = Record<Outcome, number>;
 
 const OUTCOME_OF: Partial<Record<ItemState, Outcome>> = {
-  a: 'applied', s: 'skipped', d: 'duplicate', x: 'failed', r: 'rejected', c: 'cancelled', e: 'expired', i: 'indeterminate',
+  a: 'applied',
+  s: 'skipped',
+  d: 'duplicate',
+  x: 'failed',
+  r: 'rejected',
+  c: 'cancelled',
+  e: 'expired',
+  i: 'indeterminate',
 };
 
 export function outcomeOf(state: ItemState): Outcome | undefined {

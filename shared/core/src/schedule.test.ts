@@ -2,13 +2,19 @@ import { describe, expect, test } from '@jest/globals';
 import { checkSchedule, dueBetween, latestDue, nextDue } from './schedule.ts';
 import { formatInstant } from './time.ts';
 
-const schedule = (cron: string[], timeZone = 'UTC') => ({ cron, timeZone, overlap: 'skip', catchUp: { mode: 'latest', window: 0 } }) as const;
+const schedule = (cron: string[], timeZone = 'UTC') =>
+  ({ cron, timeZone, overlap: 'skip', catchUp: { mode: 'latest', window: 0 } }) as const;
 const at = (text: string) => Date.parse(text);
 
 describe('schedule', () => {
   test('is due whenever one of its expressions is, each instant once', () => {
     const due = dueBetween(schedule(['*/30 * * * *', '0 * * * *']), at('2026-11-24T00:00:00Z'), at('2026-11-24T02:00:00Z'), 100);
-    expect(due.map(formatInstant)).toEqual(['2026-11-24T00:30:00Z', '2026-11-24T01:00:00Z', '2026-11-24T01:30:00Z', '2026-11-24T02:00:00Z']);
+    expect(due.map(formatInstant)).toEqual([
+      '2026-11-24T00:30:00Z',
+      '2026-11-24T01:00:00Z',
+      '2026-11-24T01:30:00Z',
+      '2026-11-24T02:00:00Z',
+    ]);
   });
 
   test('a fixed hour in the gap of a time change fires once, after it; in the fold once', () => {
@@ -29,8 +35,13 @@ describe('schedule', () => {
   });
 
   test.each([
-    ['61 * * * *', 'UTC', 'MR1002'], ['* * *', 'UTC', 'MR1002'], ['* * * * * * *', 'UTC', 'MR1002'], ['* * * * *', 'Mars/Olympus', 'MR1003'],
+    ['61 * * * *', 'UTC', 'MR1002'],
+    ['* * *', 'UTC', 'MR1002'],
+    ['* * * * * * *', 'UTC', 'MR1002'],
+    ['* * * * *', 'Mars/Olympus', 'MR1003'],
   ])('refuses %s in %s with %s, naming the value and the job', (cron, zone, code) => {
-    expect(() => checkSchedule('nightly', [cron], zone)).toThrow(expect.objectContaining({ code, message: expect.stringContaining('"nightly"') }));
+    expect(() => checkSchedule('nightly', [cron], zone)).toThrow(
+      expect.objectContaining({ code, message: expect.stringContaining('"nightly"') }),
+    );
   });
 });

@@ -32,7 +32,10 @@ function field(value: unknown): string {
 
 /** `schema.table` or `table`, quoted. */
 export function quoteName(name: string): string {
-  return name.split('.').map((part) => `"${part.replaceAll('"', '""')}"`).join('.');
+  return name
+    .split('.')
+    .map((part) => `"${part.replaceAll('"', '""')}"`)
+    .join('.');
 }
 
 export function copyStatement(table: string, columns: readonly string[], source: string): string {

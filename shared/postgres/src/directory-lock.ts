@@ -38,7 +38,11 @@ export function lockDirectory(directory: string): DirectoryLock {
       if ((cause as { code?: string }).code !== 'EEXIST') throw cause;
       const holder = readLock(directory);
       if (holder || attempt >= 3) {
-        throw new MillraceError('MR3008', `${directory} is in use by process ${holder?.pid ?? 'unknown'} (${holder?.command ?? 'unreadable lock file'})`, { cause });
+        throw new MillraceError(
+          'MR3008',
+          `${directory} is in use by process ${holder?.pid ?? 'unknown'} (${holder?.command ?? 'unreadable lock file'})`,
+          { cause },
+        );
       }
       rmSync(file, { force: true });
     }
@@ -77,7 +81,9 @@ export function readLock(directory: string): LockHolder | undefined {
 function startOf(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    // A zombie holds nothing any more; it only waits for its parent.
+    return fields[0] === 'Z' ? 'gone' : fields[19];
   } catch {
     return undefined;
   }

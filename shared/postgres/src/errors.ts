@@ -26,5 +26,10 @@ export function translate(error: unknown, where: string): unknown {
 /** Errors of the socket and of `pg` about it; anything else without an SQL state comes from the caller's own code. */
 function isConnectionError(error: unknown): boolean {
   const code = (error as { code?: unknown } | undefined)?.code;
-  return (typeof code === 'string' && /^E[A-Z]+$/.test(code)) || /connection (terminated|timeout|ended)|timeout exceeded when trying to connect|client has encountered a connection error/i.test(messageOf(error));
+  return (
+    (typeof code === 'string' && /^E[A-Z]+$/.test(code)) ||
+    /connection (terminated|timeout|ended)|timeout exceeded when trying to connect|client has encountered a connection error/i.test(
+      messageOf(error),
+    )
+  );
 }

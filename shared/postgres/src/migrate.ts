@@ -31,11 +31,16 @@ export async function migrate(db: Database, sets: readonly MigrationSet[]): Prom
       await tx.query(`select pg_advisory_xact_lock(${LOCK})`);
       await tx.query('create schema if not exists millrace');
       await tx.query(
-        `create table if not exists millrace.migrations (schema text, name text, hash text not null, applied_at timestamptz not null default now(), primary key (schema, name))`);
+        `create table if not exists millrace.migrations (schema text, name text, hash text not null, applied_at timestamptz not null default now(), primary key (schema, name))`,
+      );
       const pending = await compare(tx, migrations);
       if (!pending.includes(migration)) return;
       await tx.query(migration.sql);
-      await tx.query('insert into millrace.migrations (schema, name, hash) values ($1, $2, $3)', [migration.schema, migration.name, migration.hash]);
+      await tx.query('insert into millrace.migrations (schema, name, hash) values ($1, $2, $3)', [
+        migration.schema,
+        migration.name,
+        migration.hash,
+      ]);
       applied.push(`${migration.schema}/${migration.name}`);
     });
   }
@@ -52,7 +57,9 @@ export async function checkMigrated(db: Queryable, sets: readonly MigrationSet[]
 
 async function compare(db: Queryable, migrations: readonly Migration[]): Promise<readonly Migration[]> {
   const { rows } = await db.query<{ schema: string; name: string; hash: string }>(
-    'select schema, name, hash from millrace.migrations where schema = any($1::text[])', [[...new Set(migrations.map((m) => m.schema))]]);
+    'select schema, name, hash from millrace.migrations where schema = any($1::text[])',
+    [[...new Set(migrations.map((m) => m.schema))]],
+  );
   const known = new Map(migrations.map((m) => [`${m.schema}/${m.name}`, m]));
   for (const row of rows) {
     const id = `${row.schema}/${row.name}`;
@@ -66,10 +73,18 @@ async function compare(db: Queryable, migrations: readonly Migration[]): Promise
 
 function read({ schema, source }: MigrationSet): Migration[] {
   const files = typeof source === 'string' || source instanceof URL ? readDirectory(source) : source;
-  return files.map(({ name, sql }) => ({ schema, name, sql, hash: createHash('sha256').update(sql.replaceAll('\r\n', '\n')).digest('hex') }));
+  return files.map(({ name, sql }) => ({
+    schema,
+    name,
+    sql,
+    hash: createHash('sha256').update(sql.replaceAll('\r\n', '\n')).digest('hex'),
+  }));
 }
 
 function readDirectory(directory: URL | string): { name: string; sql: string }[] {
   const path = directory instanceof URL ? fileURLToPath(directory) : directory;
-  return readdirSync(path).filter((name) => name.endsWith('.sql')).sort().map((name) => ({ name, sql: readFileSync(`${path}/${name}`, 'utf8') }));
+  return readdirSync(path)
+    .filter((name) => name.endsWith('.sql'))
+    .sort()
+    .map((name) => ({ name, sql: readFileSync(`${path}/${name}`, 'utf8') }));
 }

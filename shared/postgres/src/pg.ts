@@ -1,5 +1,5 @@
-import { pipeline } from 'node:stream/promises';
 import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import pg from 'pg';
 import { from as copyFrom } from 'pg-copy-streams';
 import { copyStatement, copyText } from './copy-text.ts';
@@ -18,7 +18,11 @@ export interface PostgresOptions {
 /** Opens a pool and proves that the server answers. Throws MR3001 or MR3002. */
 export async function connectPostgres(options: PostgresOptions): Promise<Database> {
   const pool = new pg.Pool({
-    connectionString: options.url, max: options.max ?? 6, application_name: options.applicationName ?? 'millrace', connectionTimeoutMillis: 10_000, keepAlive: true,
+    connectionString: options.url,
+    max: options.max ?? 6,
+    application_name: options.applicationName ?? 'millrace',
+    connectionTimeoutMillis: 10_000,
+    keepAlive: true,
   });
   // An idle connection that dies is replaced by the next query; without a listener it would end the process.
   pool.on('error', () => {});
@@ -84,7 +88,10 @@ class PostgresDatabase implements Database {
     } catch (error) {
       const translated = translate(error, this.#where);
       if (translated !== error) broken = error as Error;
-      else await client.query('rollback').catch((cause) => { broken = cause as Error; });
+      else
+        await client.query('rollback').catch((cause) => {
+          broken = cause as Error;
+        });
       if (committing && translated instanceof Error && translated !== error) Object.assign(translated, { commitUnknown: true });
       throw translated;
     } finally {

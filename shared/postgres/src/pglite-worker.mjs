@@ -13,7 +13,10 @@ parentPort.on('message', async ({ id, kind, sql, params }) => {
     parentPort.postMessage({ id, result: await run(kind, sql, params) });
   } catch (error) {
     const { message, code, detail, hint, constraint, table, column, schema, severity, where } = error;
-    parentPort.postMessage({ id, error: { message: String(message ?? error), code, detail, hint, constraint, table, column, schema, severity, where } });
+    parentPort.postMessage({
+      id,
+      error: { message: String(message ?? error), code, detail, hint, constraint, table, column, schema, severity, where },
+    });
   }
 });
 

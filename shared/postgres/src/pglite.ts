@@ -24,14 +24,19 @@ export async function openPglite(options: PgliteOptions = {}): Promise<PgliteDat
   const directory = options.directory === undefined ? undefined : resolve(options.directory);
   if (directory) mkdirSync(directory, { recursive: true });
   const lock = directory ? lockDirectory(directory) : undefined;
-  const worker = new Worker(new URL('./pglite-worker.mjs', import.meta.url), { workerData: { directory: directory && `${directory}/pgdata` }, execArgv: [] });
+  const worker = new Worker(new URL('./pglite-worker.mjs', import.meta.url), {
+    workerData: { directory: directory && `${directory}/pgdata` },
+    execArgv: [],
+  });
   const database = new WorkerDatabase(worker, lock);
   try {
     await database.opened;
   } catch (cause) {
     await worker.terminate();
     lock?.release();
-    throw new MillraceError('MR3012', `the embedded database in ${directory ?? 'memory'} did not open: ${(cause as Error).message}`, { cause });
+    throw new MillraceError('MR3012', `the embedded database in ${directory ?? 'memory'} did not open: ${(cause as Error).message}`, {
+      cause,
+    });
   }
   return database;
 }

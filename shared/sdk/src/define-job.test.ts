@@ -4,7 +4,10 @@ import Type from 'typebox';
 import { checkJobs, columns, defineJob, isJob, type Job, type JobOptions, postgres } from './index.ts';
 
 function define(name: string, options: unknown = {}): Job {
-  return defineJob(name, options as JobOptions).items(() => [1], { key: (item) => item }).process((item) => item).commit(() => {});
+  return defineJob(name, options as JobOptions)
+    .items(() => [1], { key: (item) => item })
+    .process((item) => item)
+    .commit(() => {});
 }
 
 function refusal(work: () => unknown): string | undefined {
@@ -21,29 +24,58 @@ describe('defineJob', () => {
     const { revision, ...manifest } = define('plain').manifest;
     expect(revision).toMatch(/^[0-9a-f]{32}$/);
     expect(manifest).toEqual({
-      name: 'plain', description: '', schedule: null, after: [], params: null, concurrency: 64, timeout: 30_000,
-      retry: { attempts: 5, backoff: 'exponential', base: 1_000, max: 300_000 }, batch: { size: 500 },
+      name: 'plain',
+      description: '',
+      schedule: null,
+      after: [],
+      params: null,
+      concurrency: 64,
+      timeout: 30_000,
+      retry: { attempts: 5, backoff: 'exponential', base: 1_000, max: 300_000 },
+      batch: { size: 500 },
       run: { tolerate: { count: 0, percent: 0 }, onEmpty: 'ok' },
     });
   });
 
   test('every option arrives in the manifest', () => {
     const { manifest } = define('full', {
-      description: 'd', schedule: { cron: '0 3 * * *', timeZone: 'Asia/Kolkata', overlap: 'bufferOne', catchUp: { mode: 'all', window: '2h' } },
-      after: [{ job: 'other' }, { job: 'third', on: 'failure' }], params: Type.Object({ a: Type.Number() }), concurrency: 2, timeout: '5m',
-      retry: { attempts: 1, backoff: 'fixed', base: '200ms', max: '1s' }, batch: { size: 7 }, tolerate: { count: 3, percent: 1.5 }, onEmpty: 'fail',
+      description: 'd',
+      schedule: { cron: '0 3 * * *', timeZone: 'Asia/Kolkata', overlap: 'bufferOne', catchUp: { mode: 'all', window: '2h' } },
+      after: [{ job: 'other' }, { job: 'third', on: 'failure' }],
+      params: Type.Object({ a: Type.Number() }),
+      concurrency: 2,
+      timeout: '5m',
+      retry: { attempts: 1, backoff: 'fixed', base: '200ms', max: '1s' },
+      batch: { size: 7 },
+      tolerate: { count: 3, percent: 1.5 },
+      onEmpty: 'fail',
     });
     expect(manifest).toMatchObject({
-      description: 'd', schedule: { cron: ['0 3 * * *'], timeZone: 'Asia/Kolkata', overlap: 'bufferOne', catchUp: { mode: 'all', window: 7_200_000 } },
-      after: [{ job: 'other', on: 'acceptable' }, { job: 'third', on: 'failure' }], params: { type: 'object' }, concurrency: 2, timeout: 300_000,
-      retry: { attempts: 1, backoff: 'fixed', base: 200, max: 1_000 }, batch: { size: 7 }, run: { tolerate: { count: 3, percent: 1.5 }, onEmpty: 'fail' },
+      description: 'd',
+      schedule: { cron: ['0 3 * * *'], timeZone: 'Asia/Kolkata', overlap: 'bufferOne', catchUp: { mode: 'all', window: 7_200_000 } },
+      after: [
+        { job: 'other', on: 'acceptable' },
+        { job: 'third', on: 'failure' },
+      ],
+      params: { type: 'object' },
+      concurrency: 2,
+      timeout: 300_000,
+      retry: { attempts: 1, backoff: 'fixed', base: 200, max: 1_000 },
+      batch: { size: 7 },
+      run: { tolerate: { count: 3, percent: 1.5 }, onEmpty: 'fail' },
     });
-    expect(define('s', { schedule: { cron: ['* * * * *'], catchUp: 'none' } }).manifest.schedule).toEqual(
-      { cron: ['* * * * *'], timeZone: 'UTC', overlap: 'skip', catchUp: { mode: 'none', window: 86_400_000 } });
+    expect(define('s', { schedule: { cron: ['* * * * *'], catchUp: 'none' } }).manifest.schedule).toEqual({
+      cron: ['* * * * *'],
+      timeZone: 'UTC',
+      overlap: 'skip',
+      catchUp: { mode: 'none', window: 86_400_000 },
+    });
   });
 
   test('the revision changes with the manifest and with nothing else', () => {
-    expect(define('a', { timeout: 1000, concurrency: 2 }).manifest.revision).toBe(define('a', { concurrency: 2, timeout: '1s' }).manifest.revision);
+    expect(define('a', { timeout: 1000, concurrency: 2 }).manifest.revision).toBe(
+      define('a', { concurrency: 2, timeout: '1s' }).manifest.revision,
+    );
     expect(define('a', { timeout: 1000 }).manifest.revision).not.toBe(define('a').manifest.revision);
   });
 
@@ -69,7 +101,14 @@ describe('defineJob', () => {
   test('refuses a missing key, process or sink when the compiler did not', () => {
     const untyped = defineJob('a') as { items(...args: unknown[]): never };
     expect(refusal(() => untyped.items(() => []))).toMatch(/MR1004 .*items key/);
-    expect(refusal(() => defineJob('a').items(() => [1], { key: (i) => i }).process((i) => i).commit({} as never))).toMatch(/MR1004 .*sink/);
+    expect(
+      refusal(() =>
+        defineJob('a')
+          .items(() => [1], { key: (i) => i })
+          .process((i) => i)
+          .commit({} as never),
+      ),
+    ).toMatch(/MR1004 .*sink/);
   });
 
   test('a job is recognised, and other exports are not', () => {
@@ -99,7 +138,11 @@ describe('parameters', () => {
   test('any Standard Schema works, and its result must survive JSON', () => {
     const schema = (validate: (value: never) => unknown) => ({ '~standard': { version: 1, vendor: 'test', validate } });
     expect(define('a', { params: schema((value) => ({ value: { seen: value } })) }).parseParams({ x: 1 })).toEqual({ seen: { x: 1 } });
-    expect(refusal(() => define('a', { params: schema(() => ({ issues: [{ message: 'too small', path: ['deep', { key: 'x' }] }] })) }).parseParams({}))).toMatch(/MR1013 .*\/deep\/x too small/);
+    expect(
+      refusal(() =>
+        define('a', { params: schema(() => ({ issues: [{ message: 'too small', path: ['deep', { key: 'x' }] }] })) }).parseParams({}),
+      ),
+    ).toMatch(/MR1013 .*\/deep\/x too small/);
     expect(refusal(() => define('a', { params: schema(() => ({ value: { at: new Date(0) } })) }).parseParams({}))).toMatch(/MR1013 .*Date/);
   });
 });
@@ -120,16 +163,28 @@ describe('checkJobs', () => {
   test('an unknown cause is refused', () => expect(refusal(() => checkJobs([after('a', 'ghost')]))).toMatch(/^MR1011 .*"ghost"/));
 
   test('a circle is named in its order', () => {
-    expect(refusal(() => checkJobs([after('start', 'a'), after('a', 'b'), after('b', 'c'), after('c', 'a')]))).toMatch(/^MR1010 .*: "a" runs after "b" runs after "c" runs after "a"$/);
+    expect(refusal(() => checkJobs([after('start', 'a'), after('a', 'b'), after('b', 'c'), after('c', 'a')]))).toMatch(
+      /^MR1010 .*: "a" runs after "b" runs after "c" runs after "a"$/,
+    );
     expect(refusal(() => checkJobs([after('a', 'a')]))).toMatch(/^MR1010 .*"a" runs after "a"/);
   });
 });
 
 describe('postgres and columns', () => {
   test('columns are arrays in the order of the names or of the first effect', () => {
-    const effects = [{ id: 1, tags: ['x'], note: null }, { id: 2, tags: [], note: 'n' }];
-    expect(columns(effects)).toEqual([[1, 2], ['["x"]', '[]'], [null, 'n']]);
-    expect(columns(effects, 'note', 'id')).toEqual([[null, 'n'], [1, 2]]);
+    const effects = [
+      { id: 1, tags: ['x'], note: null },
+      { id: 2, tags: [], note: 'n' },
+    ];
+    expect(columns(effects)).toEqual([
+      [1, 2],
+      ['["x"]', '[]'],
+      [null, 'n'],
+    ]);
+    expect(columns(effects, 'note', 'id')).toEqual([
+      [null, 'n'],
+      [1, 2],
+    ]);
     expect(columns([])).toEqual([]);
   });
 
@@ -138,7 +193,13 @@ describe('postgres and columns', () => {
     const write = () => {};
     expect(postgres(write)).toEqual({ kind: 'postgres', name: 'postgres', pool: undefined, setup: undefined, write });
     expect(postgres(pool, write).pool).toBe(pool);
-    expect(postgres({ setup: 'create table', name: 'n', pool }, write)).toEqual({ kind: 'postgres', name: 'n', pool, setup: 'create table', write });
+    expect(postgres({ setup: 'create table', name: 'n', pool }, write)).toEqual({
+      kind: 'postgres',
+      name: 'n',
+      pool,
+      setup: 'create table',
+      write,
+    });
     expect(refusal(() => postgres({ migrate: 'x' } as never, write))).toMatch(/MR1004 .*"migrate"/);
   });
 });

@@ -15,7 +15,10 @@ import type { CheckReturned, CheckYielded, EffectOf, ItemOf } from './survives-j
  * The types of parameters, items and effects follow from one another in this order.
  * Throws MR1001 (name), MR1002 (cron), MR1003 (time zone) or MR1004 (any other option, unknown ones included).
  */
-export function defineJob<Schema extends ParamsSchema | undefined = undefined>(name: string, options: JobOptions<Schema> = {}): ItemsStep<ParamsOf<Schema>> {
+export function defineJob<Schema extends ParamsSchema | undefined = undefined>(
+  name: string,
+  options: JobOptions<Schema> = {},
+): ItemsStep<ParamsOf<Schema>> {
   checkName(name);
   const manifest = withRevision(readOptions(name, options));
   const parseParams = paramsParser(name, options.params);
@@ -32,7 +35,9 @@ export function defineJob<Schema extends ParamsSchema | undefined = undefined>(n
           return {
             commit: (target) =>
               markJob({
-                name, manifest, parseParams,
+                name,
+                manifest,
+                parseParams,
                 items: source as unknown as Job['items'],
                 key: itemOptions.key as Job['key'],
                 process: work as unknown as Job['process'],
@@ -52,7 +57,9 @@ export interface ItemsStep<Params> {
    * finite number; an item whose key was seen before in the run is planned once.
    */
   items<Yielded>(
-    source: (ctx: ItemsContext<Params>) => AsyncIterable<Yielded & NoInfer<CheckYielded<Yielded>>> | Iterable<Yielded & NoInfer<CheckYielded<Yielded>>>,
+    source: (
+      ctx: ItemsContext<Params>,
+    ) => AsyncIterable<Yielded & NoInfer<CheckYielded<Yielded>>> | Iterable<Yielded & NoInfer<CheckYielded<Yielded>>>,
     options: { readonly key: (item: ItemOf<Yielded>) => string | number },
   ): ProcessStep<Params, ItemOf<Yielded>>;
 }
@@ -63,7 +70,9 @@ export interface ProcessStep<Params, Item> {
    * once, and should change nothing itself. Return `skip(reason)` when there is nothing to do, `reject(reason)` when the
    * item is bad; throw when another try may help.
    */
-  process<Returned>(work: (item: Item, ctx: ProcessContext<Params>) => Returned & NoInfer<CheckReturned<Returned>>): CommitStep<Item, EffectOf<Returned>>;
+  process<Returned>(
+    work: (item: Item, ctx: ProcessContext<Params>) => Returned & NoInfer<CheckReturned<Returned>>,
+  ): CommitStep<Item, EffectOf<Returned>>;
 }
 
 export interface CommitStep<Item, Effect> {
@@ -74,12 +83,19 @@ export interface CommitStep<Item, Effect> {
 function asSink(job: string, target: unknown): Sink {
   if (typeof target === 'function') return { kind: 'function', name: 'function', write: target as Sink['write'] } as Sink;
   const sink = target as Partial<Sink> | null;
-  if (typeof sink === 'object' && sink !== null && (sink.kind === 'postgres' || sink.kind === 'function') && typeof sink.write === 'function') return target as Sink;
+  if (
+    typeof sink === 'object' &&
+    sink !== null &&
+    (sink.kind === 'postgres' || sink.kind === 'function') &&
+    typeof sink.write === 'function'
+  )
+    return target as Sink;
   throw new MillraceError('MR1004', `commit of job "${job}" needs a sink such as postgres(…), or a function, not ${typeof target}`);
 }
 
 function mustBeFunction(job: string, what: string, value: unknown): void {
-  if (typeof value !== 'function') throw new MillraceError('MR1004', `${what} of job "${job}" must be a function, not ${value === undefined ? 'missing' : typeof value}`);
+  if (typeof value !== 'function')
+    throw new MillraceError('MR1004', `${what} of job "${job}" must be a function, not ${value === undefined ? 'missing' : typeof value}`);
 }
 
 function withRevision(manifest: Omit<JobManifest, 'revision'>): JobManifest {
@@ -89,6 +105,8 @@ function withRevision(manifest: Omit<JobManifest, 'revision'>): JobManifest {
 /** JSON with sorted fields: equal manifests have equal text, however they were written. */
 function canonicalJson(value: unknown): string {
   return JSON.stringify(value, (_, field: unknown) =>
-    typeof field === 'object' && field !== null && !Array.isArray(field) ? Object.fromEntries(Object.entries(field).sort(([a], [b]) => (a < b ? -1 : 1))) : field,
+    typeof field === 'object' && field !== null && !Array.isArray(field)
+      ? Object.fromEntries(Object.entries(field).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : field,
   );
 }

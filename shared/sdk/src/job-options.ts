@@ -56,7 +56,8 @@ export interface RetryOptions {
 
 /** Throws MR1001. */
 export function checkName(name: unknown): asserts name is string {
-  if (typeof name !== 'string' || !JOB_NAME.test(name)) throw new MillraceError('MR1001', typeof name === 'string' ? JSON.stringify(name) : String(name));
+  if (typeof name !== 'string' || !JOB_NAME.test(name))
+    throw new MillraceError('MR1001', typeof name === 'string' ? JSON.stringify(name) : String(name));
 }
 
 /** The manifest without its revision, defaults filled in. Throws MR1002, MR1003 or MR1004: no option is silently ignored. */
@@ -83,8 +84,10 @@ export function readOptions(job: string, given: unknown): Omit<JobManifest, 'rev
     concurrency: o.whole('concurrency', 1, 64),
     timeout: o.duration('timeout', 30_000),
     retry: {
-      attempts: retry.whole('attempts', 1, 5), backoff: retry.choice('backoff', ['exponential', 'fixed'], 'exponential'),
-      base: retry.duration('base', 1_000), max: retry.duration('max', 300_000),
+      attempts: retry.whole('attempts', 1, 5),
+      backoff: retry.choice('backoff', ['exponential', 'fixed'], 'exponential'),
+      base: retry.duration('base', 1_000),
+      max: retry.duration('max', 300_000),
     },
     batch: { size: batch.whole('size', 1, 500) },
     run: {
@@ -98,16 +101,21 @@ function readSchedule(job: string, options: OptionReader): JobManifest['schedule
   if (options.value('schedule') === undefined) return null;
   const o = options.group('schedule', ['cron', 'timeZone', 'overlap', 'catchUp']);
   const cron = typeof o.value('cron') === 'string' ? [o.value('cron')] : o.value('cron');
-  if (!Array.isArray(cron) || cron.length === 0 || !cron.every((expression) => typeof expression === 'string')) return o.refuse('cron', 'a cron expression or a list of them');
+  if (!Array.isArray(cron) || cron.length === 0 || !cron.every((expression) => typeof expression === 'string'))
+    return o.refuse('cron', 'a cron expression or a list of them');
   const timeZone = o.text('timeZone', 'UTC');
   checkSchedule(job, cron, timeZone);
   const modes = ['latest', 'all', 'none'] as const;
   const short = typeof o.value('catchUp') === 'string';
   const catchUp = short ? undefined : o.group('catchUp', ['mode', 'window']);
   return {
-    cron: [...cron], timeZone,
+    cron: [...cron],
+    timeZone,
     overlap: o.choice('overlap', ['skip', 'allow', 'bufferOne'], 'skip'),
-    catchUp: { mode: catchUp ? catchUp.choice('mode', modes, 'latest') : o.choice('catchUp', modes, 'latest'), window: catchUp ? catchUp.duration('window', 86_400_000) : 86_400_000 },
+    catchUp: {
+      mode: catchUp ? catchUp.choice('mode', modes, 'latest') : o.choice('catchUp', modes, 'latest'),
+      window: catchUp ? catchUp.duration('window', 86_400_000) : 86_400_000,
+    },
   };
 }
 
@@ -121,7 +129,10 @@ class OptionReader {
     this.#job = job;
     this.#path = path;
     if (given !== undefined && (typeof given !== 'object' || given === null || Array.isArray(given))) {
-      throw new MillraceError('MR1004', `${path ? `option "${path.slice(0, -1)}"` : 'the options'} of job "${job}" must be an object, not ${show(given)}`);
+      throw new MillraceError(
+        'MR1004',
+        `${path ? `option "${path.slice(0, -1)}"` : 'the options'} of job "${job}" must be an object, not ${show(given)}`,
+      );
     }
     this.#given = (given ?? {}) as Record<string, unknown>;
   }
@@ -132,7 +143,8 @@ class OptionReader {
 
   knowsOnly(names: readonly string[]): void {
     for (const name of Object.keys(this.#given)) {
-      if (!names.includes(name)) throw new MillraceError('MR1004', `unknown option "${this.#path}${name}" of job "${this.#job}"; known are ${names.join(', ')}`);
+      if (!names.includes(name))
+        throw new MillraceError('MR1004', `unknown option "${this.#path}${name}" of job "${this.#job}"; known are ${names.join(', ')}`);
     }
   }
 
@@ -155,7 +167,9 @@ class OptionReader {
 
   whole(name: string, least: number, otherwise: number): number {
     const value = this.#given[name] ?? otherwise;
-    return typeof value === 'number' && Number.isSafeInteger(value) && value >= least ? value : this.refuse(name, `a whole number from ${least}`);
+    return typeof value === 'number' && Number.isSafeInteger(value) && value >= least
+      ? value
+      : this.refuse(name, `a whole number from ${least}`);
   }
 
   percent(name: string, otherwise: number): number {
@@ -173,10 +187,15 @@ class OptionReader {
   }
 
   refuse(name: string, expected: string): never {
-    throw new MillraceError('MR1004', `option "${this.#path}${name}" of job "${this.#job}" must be ${expected}, not ${show(this.#given[name])}`);
+    throw new MillraceError(
+      'MR1004',
+      `option "${this.#path}${name}" of job "${this.#job}" must be ${expected}, not ${show(this.#given[name])}`,
+    );
   }
 }
 
 function show(value: unknown): string {
-  return typeof value === 'bigint' || typeof value === 'symbol' || typeof value === 'function' ? String(value) : (JSON.stringify(value) ?? 'undefined');
+  return typeof value === 'bigint' || typeof value === 'symbol' || typeof value === 'function'
+    ? String(value)
+    : (JSON.stringify(value) ?? 'undefined');
 }

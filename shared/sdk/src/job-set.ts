@@ -15,7 +15,11 @@ export function checkJobs(jobs: Iterable<Job>): ReadonlyMap<string, Job> {
   }
   for (const job of byName.values()) {
     for (const { job: cause } of job.manifest.after) {
-      if (!byName.has(cause)) throw new MillraceError('MR1011', `job "${job.name}" runs after "${cause}"; known are ${[...byName.keys()].map((name) => `"${name}"`).join(', ')}`);
+      if (!byName.has(cause))
+        throw new MillraceError(
+          'MR1011',
+          `job "${job.name}" runs after "${cause}"; known are ${[...byName.keys()].map((name) => `"${name}"`).join(', ')}`,
+        );
     }
   }
   const circle = findCircle(byName);

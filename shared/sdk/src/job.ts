@@ -108,7 +108,10 @@ export interface FunctionSinkContext {
 
 /** The transaction that the effects share with the record of their items. Do not commit it. */
 export interface SinkTransaction {
-  query<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<{ readonly rows: readonly Row[]; readonly rowCount: number }>;
+  query<Row = Record<string, unknown>>(
+    sql: string,
+    params?: readonly unknown[],
+  ): Promise<{ readonly rows: readonly Row[]; readonly rowCount: number }>;
   /** COPY: the fastest way to add many rows. Values follow the columns; undefined and null are NULL; objects become json. */
   copy(table: string, columns: readonly string[], rows: readonly (readonly unknown[])[]): Promise<void>;
 }

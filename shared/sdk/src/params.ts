@@ -15,15 +15,18 @@ export interface StandardSchema<Output = unknown> {
 
 type StandardResult<Output> =
   | { readonly value: Output; readonly issues?: undefined }
-  | { readonly issues: readonly { readonly message: string; readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined }[] };
+  | {
+      readonly issues: readonly {
+        readonly message: string;
+        readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
+      }[];
+    };
 
 /** A TypeBox schema (or plain JSON Schema made by it), or any Standard Schema. */
 export type ParamsSchema = TSchema | StandardSchema;
 
 export type ParamsOf<Schema> =
-  Schema extends StandardSchema<infer Output> ? Output
-  : Schema extends TSchema ? Static<Schema>
-  : Record<string, never>;
+  Schema extends StandardSchema<infer Output> ? Output : Schema extends TSchema ? Static<Schema> : Record<string, never>;
 
 export type ParseParams = (value: unknown) => Record<string, unknown>;
 
@@ -49,7 +52,9 @@ export function jsonSchemaOf(schema: ParamsSchema | undefined): unknown {
 }
 
 export function isParamsSchema(value: unknown): value is ParamsSchema {
-  return (typeof value === 'object' && value !== null) || typeof value === 'function' ? isStandard(value as ParamsSchema) || isRecord(value) : false;
+  return (typeof value === 'object' && value !== null) || typeof value === 'function'
+    ? isStandard(value as ParamsSchema) || isRecord(value)
+    : false;
 }
 
 type Fail = (detail: string) => never;

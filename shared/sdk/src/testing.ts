@@ -1,6 +1,21 @@
 import {
-  codeOf, type Counts, countStates, effectIdOf, encodeStates, type Instant, itemIdOf, type ItemState, manualTick, messageOf, MillraceError,
-  parseInstant, runIdOf, type RunVerdict, sumCounts, verdictOf, whyNotJson,
+  type Counts,
+  codeOf,
+  countStates,
+  effectIdOf,
+  encodeStates,
+  type Instant,
+  type ItemState,
+  itemIdOf,
+  MillraceError,
+  manualTick,
+  messageOf,
+  parseInstant,
+  type RunVerdict,
+  runIdOf,
+  sumCounts,
+  verdictOf,
+  whyNotJson,
 } from '@millrace/core';
 import type { DefinedJob, Job, Log, ProcessContext, SinkTransaction } from './job.ts';
 import { checkpoint, isCheckpoint, isReject, isSkip, reject, skip } from './outcome.ts';
@@ -50,10 +65,14 @@ export interface TestRun<Effect = unknown> {
  * the same each time. Items, effects and parameters go through JSON as they would. Rejects with the errors of the item
  * source, of its keys and items (MR1005, MR1006), of the parameters (MR1013), and of `tx`.
  */
-export async function runJob<Item, Effect>(job: Job | DefinedJob<Item, Effect>, options: RunJobOptions<Item> = {}): Promise<TestRun<Effect>> {
+export async function runJob<Item, Effect>(
+  job: Job | DefinedJob<Item, Effect>,
+  options: RunJobOptions<Item> = {},
+): Promise<TestRun<Effect>> {
   const run = new TestedRun(job, options);
   const planned = await run.plan();
-  for (let start = 0; start < planned.length; start += job.manifest.batch.size) await run.settle(planned.slice(start, start + job.manifest.batch.size));
+  for (let start = 0; start < planned.length; start += job.manifest.batch.size)
+    await run.settle(planned.slice(start, start + job.manifest.batch.size));
   return run.result() as TestRun<Effect>;
 }
 
@@ -86,10 +105,18 @@ class TestedRun {
 
   async plan(): Promise<readonly PlannedItem[]> {
     const keys = new Set<string>();
-    const query = this.#options.query ?? (() => Promise.reject(new Error('the item source asks the database: give `query` (or `items`) to runJob')));
-    const source = this.#options.items ?? this.#job.items({
-      tick: this.#tick, params: this.#params, cursor: undefined, checkpoint, query: query as never, signal: new AbortController().signal,
-    });
+    const query =
+      this.#options.query ?? (() => Promise.reject(new Error('the item source asks the database: give `query` (or `items`) to runJob')));
+    const source =
+      this.#options.items ??
+      this.#job.items({
+        tick: this.#tick,
+        params: this.#params,
+        cursor: undefined,
+        checkpoint,
+        query: query as never,
+        signal: new AbortController().signal,
+      });
     for await (const item of source as AsyncIterable<unknown>) {
       if (isCheckpoint(item)) continue;
       const key: unknown = this.#job.key(item);
@@ -114,7 +141,9 @@ class TestedRun {
         crash = undefined;
         for (const item of todo) await this.#outcomeOf(item, attempt);
       }
-      await inParallel(todo, this.#job.manifest.concurrency, async (item) => this.#apply(item, attempt, await this.#outcomeOf(item, attempt)));
+      await inParallel(todo, this.#job.manifest.concurrency, async (item) =>
+        this.#apply(item, attempt, await this.#outcomeOf(item, attempt)),
+      );
       await this.#commit(todo.filter((item) => item.state === 'a'));
       if (crash === 'after-commit') {
         // Delivered again: the record says what is done, and only what is not done is done.
@@ -131,7 +160,9 @@ class TestedRun {
     const planned = this.#items.length + this.#duplicates;
     if (sumCounts(counts) !== planned) throw new MillraceError('MR4003', `${planned} planned, ${JSON.stringify(counts)}`);
     return {
-      runId: this.#runId, planned, counts,
+      runId: this.#runId,
+      planned,
+      counts,
       verdict: planned === 0 && onEmpty === 'fail' ? 'failed' : verdictOf(counts, tolerate, false),
       effects: this.#items.flatMap(({ state, effect }) => (state === 'a' ? [effect] : [])),
       failures: this.#items.flatMap(({ key }) => this.#failures.get(key) ?? []),
@@ -146,7 +177,14 @@ class TestedRun {
     const timeout = this.#job.manifest.timeout;
     const abort = new AbortController();
     const context: ProcessContext = {
-      skip, reject, signal: abort.signal, itemId: itemIdOf(this.#runId, item.key), attempt, log: SILENT, tick: this.#tick, params: this.#params,
+      skip,
+      reject,
+      signal: abort.signal,
+      itemId: itemIdOf(this.#runId, item.key),
+      attempt,
+      log: SILENT,
+      tick: this.#tick,
+      params: this.#params,
     };
     try {
       const value = this.#job.process(JSON.parse(item.json), context);
@@ -221,7 +259,8 @@ function faultOf(faults: unknown, attempt: number): unknown {
 
 function instantOf(at: Date | Instant | string): Instant {
   const instant = typeof at === 'string' ? parseInstant(at) : Number(at);
-  if (instant === undefined || Number.isNaN(instant)) throw new MillraceError('MR2009', `\`at\` of runJob is ${String(at)}, expected an instant such as "2026-11-24T00:10:00Z"`);
+  if (instant === undefined || Number.isNaN(instant))
+    throw new MillraceError('MR2009', `\`at\` of runJob is ${String(at)}, expected an instant such as "2026-11-24T00:10:00Z"`);
   return instant;
 }
 
@@ -235,7 +274,9 @@ function within(work: PromiseLike<unknown>, timeout: number, abort: AbortControl
       fail(error);
     };
     limit.addEventListener('abort', expired, { once: true });
-    Promise.resolve(work).then(resolve, fail).finally(() => limit.removeEventListener('abort', expired));
+    Promise.resolve(work)
+      .then(resolve, fail)
+      .finally(() => limit.removeEventListener('abort', expired));
   });
 }
 

@@ -1,4 +1,14 @@
-import { type Counts, noCounts, OUTCOMES, type RunClosed, type RunManifest, splitRunId, sumCounts, verdictOf } from '@millrace/core';
+import {
+  type Counts,
+  noCounts,
+  OUTCOMES,
+  type RunClosed,
+  type RunManifest,
+  type RunVerdict,
+  splitRunId,
+  sumCounts,
+  verdictOf,
+} from '@millrace/core';
 import type { Database, Queryable } from '@millrace/postgres';
 import { addCounts, type ChunkRow, chunkKey, foldChunks } from '../domain/fold-chunks.ts';
 import type { FactBatch, LedgerStore } from '../ledger-store.ts';
@@ -31,7 +41,9 @@ export class PostgresLedgerStore implements LedgerStore {
   }
 
   async outbox(limit: number): Promise<readonly { id: string; data: RunClosed }[]> {
-    const { rows } = await this.#db.query<{ id: string; data: RunClosed }>('select id, data from audit.outbox order by at limit $1', [limit]);
+    const { rows } = await this.#db.query<{ id: string; data: RunClosed }>('select id, data from audit.outbox order by at limit $1', [
+      limit,
+    ]);
     return rows;
   }
 
@@ -55,7 +67,9 @@ async function lockRuns(tx: Queryable, runs: ReadonlyMap<string, string>): Promi
 async function openRun(tx: Queryable, fact: FactBatch['opened'][number]): Promise<void> {
   await tx.query(
     `insert into audit.generations (run_id, generation, opened_at) values ($1, $2, ${at('$3')})
-     on conflict (run_id, generation) do update set opened_at = excluded.opened_at`, [fact.runId, fact.generation, fact.openedAt]);
+     on conflict (run_id, generation) do update set opened_at = excluded.opened_at`,
+    [fact.runId, fact.generation, fact.openedAt],
+  );
   if (fact.generation > 0) return;
   await tx.query(
     `update audit.runs set nominal = ${at('$2')}, cause = $3, params = $4, manifest = $5, opened_at = ${at('$6')}, updated_at = now() where run_id = $1`,
@@ -82,9 +96,18 @@ async function planRun(tx: Queryable, plan: Plan): Promise<void> {
      on conflict (run_id, generation) do update set planned_at = excluded.planned_at, chunks = excluded.chunks, items = excluded.items,
        duplicates = excluded.duplicates, replaced = excluded.replaced, plan_failed = excluded.plan_failed
      where g.planned_at is null`,
-    [plan.runId, plan.generation, plan.at, plan.chunks, plan.items, plan.duplicates, JSON.stringify(plan.replaced), plan.failure !== undefined],
+    [
+      plan.runId,
+      plan.generation,
+      plan.at,
+      plan.chunks,
+      plan.items,
+      plan.duplicates,
+      JSON.stringify(plan.replaced),
+      plan.failure !== undefined,
+    ],
   );
-  if (rowCount === 0) return;
+  if (rowCount === 0) return repeatClosed(tx, plan.runId, plan.generation);
   const counts = noCounts();
   addCounts(counts, plan.replaced, -1);
   counts.duplicate += plan.duplicates;
@@ -105,10 +128,19 @@ async function foldSettled(tx: Queryable, facts: FactBatch['settled']): Promise<
      from unnest($1::text[], $2::integer[], $3::integer[]) as u (run_id, generation, seq) join audit.chunks c using (run_id, generation, seq)`,
     [facts.map((f) => f.runId), facts.map((f) => f.generation), facts.map((f) => f.seq)],
   );
-  const known = new Map(rows.map((row): [string, ChunkRow] => {
-    const chunk = { runId: row.run_id, generation: row.generation, seq: row.seq, size: row.size, attempt: row.attempt, outcomes: row.outcomes };
-    return [chunkKey(chunk), chunk];
-  }));
+  const known = new Map(
+    rows.map((row): [string, ChunkRow] => {
+      const chunk = {
+        runId: row.run_id,
+        generation: row.generation,
+        seq: row.seq,
+        size: row.size,
+        attempt: row.attempt,
+        outcomes: row.outcomes,
+      };
+      return [chunkKey(chunk), chunk];
+    }),
+  );
   const { chunks, gained, failures, recovered } = foldChunks(known, facts);
   if (chunks.length === 0) return;
   await tx.query(
@@ -119,9 +151,17 @@ async function foldSettled(tx: Queryable, facts: FactBatch['settled']): Promise<
      on conflict (run_id, generation, seq) do update set attempt = excluded.attempt, outcomes = excluded.outcomes, skips = excluded.skips,
        queued_ms = excluded.queued_ms, process_ms = excluded.process_ms, commit_ms = excluded.commit_ms, settled_at = excluded.settled_at`,
     [
-      chunks.map((c) => c.runId), chunks.map((c) => c.generation), chunks.map((c) => c.seq), chunks.map((c) => c.size), chunks.map((c) => c.attempt),
-      chunks.map((c) => c.outcomes), chunks.map((c) => JSON.stringify(c.latest.skips)), chunks.map((c) => Math.round(c.latest.timing.queued)),
-      chunks.map((c) => Math.round(c.latest.timing.process)), chunks.map((c) => Math.round(c.latest.timing.commit)), chunks.map((c) => c.latest.settledAt),
+      chunks.map((c) => c.runId),
+      chunks.map((c) => c.generation),
+      chunks.map((c) => c.seq),
+      chunks.map((c) => c.size),
+      chunks.map((c) => c.attempt),
+      chunks.map((c) => c.outcomes),
+      chunks.map((c) => JSON.stringify(c.latest.skips)),
+      chunks.map((c) => Math.round(c.latest.timing.queued)),
+      chunks.map((c) => Math.round(c.latest.timing.process)),
+      chunks.map((c) => Math.round(c.latest.timing.commit)),
+      chunks.map((c) => c.latest.settledAt),
     ],
   );
   if (failures.length > 0) {
@@ -134,9 +174,18 @@ async function foldSettled(tx: Queryable, facts: FactBatch['settled']): Promise<
          fingerprint = excluded.fingerprint, class = excluded.class, title = excluded.title, message = excluded.message, final = excluded.final, at = excluded.at
        where (excluded.generation, excluded.attempt) >= (f.generation, f.attempt)`,
       [
-        failures.map((f) => f.runId), failures.map((f) => f.seq), failures.map((f) => f.position), failures.map((f) => f.generation), failures.map((f) => f.attempt),
-        failures.map((f) => f.key), failures.map((f) => f.fingerprint), failures.map((f) => f.class), failures.map((f) => f.title), failures.map((f) => f.message),
-        failures.map((f) => f.final), failures.map((f) => f.at),
+        failures.map((f) => f.runId),
+        failures.map((f) => f.seq),
+        failures.map((f) => f.position),
+        failures.map((f) => f.generation),
+        failures.map((f) => f.attempt),
+        failures.map((f) => f.key),
+        failures.map((f) => f.fingerprint),
+        failures.map((f) => f.class),
+        failures.map((f) => f.title),
+        failures.map((f) => f.message),
+        failures.map((f) => f.final),
+        failures.map((f) => f.at),
       ],
     );
   }
@@ -150,10 +199,16 @@ async function foldSettled(tx: Queryable, facts: FactBatch['settled']): Promise<
   for (const { runId, generation, counts } of gained) {
     const { rows: before } = await tx.query<{ final: Partial<Counts> }>(
       `insert into audit.generations (run_id, generation) values ($1, $2)
-       on conflict (run_id, generation) do update set generation = excluded.generation returning final`, [runId, generation]);
+       on conflict (run_id, generation) do update set generation = excluded.generation returning final`,
+      [runId, generation],
+    );
     const final = { ...noCounts(), ...before[0]?.final };
     addCounts(final, counts, 1);
-    await tx.query('update audit.generations set final = $3 where run_id = $1 and generation = $2', [runId, generation, JSON.stringify(final)]);
+    await tx.query('update audit.generations set final = $3 where run_id = $1 and generation = $2', [
+      runId,
+      generation,
+      JSON.stringify(final),
+    ]);
     await moveCounts(tx, runId, counts);
   }
 }
@@ -167,28 +222,79 @@ async function moveCounts(tx: Queryable, runId: string, counts: Counts): Promise
 
 /** Whichever fact comes last closes the run: its plan is sealed and every item of its newest generation is final. */
 async function closeIfComplete(tx: Queryable, runId: string): Promise<void> {
-  const { rows } = await tx.query<CloseRow>(
-    `select r.job, r.tick, ${ms('r.nominal')} as nominal, r.manifest, r.planned, r.plan_error is not null as plan_failed, ${ms('r.opened_at')} as opened_at,
-       ${ms('clock_timestamp()')} as now, g.generation, g.items, g.final, ${OUTCOMES.map((outcome) => `r.${outcome}`).join(', ')}
-     from audit.runs r join audit.generations g on g.run_id = r.run_id and g.generation = r.generation
-     where r.run_id = $1 and r.state <> 'closed' and g.planned_at is not null and g.closed_at is null`, [runId]);
-  const row = rows[0];
+  const row = await closeRow(tx, runId, `r.state <> 'closed' and g.planned_at is not null and g.closed_at is null`);
   if (!row || sumCounts({ ...noCounts(), ...row.final }) !== Number(row.items)) return;
-  const counts = noCounts();
-  for (const outcome of OUTCOMES) counts[outcome] = Number(row[outcome]);
+  const counts = countsOf(row);
   const empty = sumCounts(counts) === 0 && row.manifest.onEmpty === 'fail';
   const verdict = empty ? 'failed' : verdictOf(counts, row.manifest.tolerate, row.plan_failed);
+  await tx.query(`update audit.runs set state = 'closed', verdict = $2, closed_at = ${at('$3')}, updated_at = now() where run_id = $1`, [
+    runId,
+    verdict,
+    row.now,
+  ]);
+  await tx.query(`update audit.generations set closed_at = ${at('$3')}, verdict = $4, counts = $5 where run_id = $1 and generation = $2`, [
+    runId,
+    row.generation,
+    row.now,
+    verdict,
+    JSON.stringify(counts),
+  ]);
+  await oweClosed(tx, runId, row, verdict, Math.floor(row.now));
+}
+
+/** A plan that is told again of a generation that is closed: its planner has missed the close. */
+async function repeatClosed(tx: Queryable, runId: string, generation: number): Promise<void> {
+  const row = await closeRow(tx, runId, `r.state = 'closed' and g.closed_at is not null`);
+  if (row?.verdict && row.generation === generation) await oweClosed(tx, runId, row, row.verdict, Math.floor(row.closed_at ?? row.now));
+}
+
+async function closeRow(tx: Queryable, runId: string, condition: string): Promise<CloseRow | undefined> {
+  const { rows } = await tx.query<CloseRow>(
+    `select r.job, r.tick, ${ms('r.nominal')} as nominal, r.manifest, r.planned, r.plan_error is not null as plan_failed, ${ms('r.opened_at')} as opened_at, r.verdict,
+       ${ms('r.closed_at')} as closed_at, ${ms('clock_timestamp()')} as now, g.generation, g.items, g.final, ${OUTCOMES.map((outcome) => `r.${outcome}`).join(', ')}
+     from audit.runs r join audit.generations g on g.run_id = r.run_id and g.generation = r.generation where r.run_id = $1 and ${condition}`,
+    [runId],
+  );
+  return rows[0];
+}
+
+function countsOf(row: CloseRow): Counts {
+  const counts = noCounts();
+  for (const outcome of OUTCOMES) counts[outcome] = Number(row[outcome]);
+  return counts;
+}
+
+async function oweClosed(tx: Queryable, runId: string, row: CloseRow, verdict: RunVerdict, closedAt: number): Promise<void> {
   const closed: RunClosed = {
-    runId, job: row.job, generation: row.generation, tick: row.tick, nominal: row.nominal === null ? null : Math.round(row.nominal), verdict,
-    planned: Number(row.planned), counts, openedAt: Math.floor(row.opened_at), closedAt: Math.floor(row.now),
+    runId,
+    job: row.job,
+    generation: row.generation,
+    tick: row.tick,
+    nominal: row.nominal === null ? null : Math.round(row.nominal),
+    verdict,
+    planned: Number(row.planned),
+    counts: countsOf(row),
+    openedAt: Math.floor(row.opened_at),
+    closedAt,
   };
-  await tx.query(`update audit.runs set state = 'closed', verdict = $2, closed_at = ${at('$3')}, updated_at = now() where run_id = $1`, [runId, verdict, closed.closedAt]);
-  await tx.query(`update audit.generations set closed_at = ${at('$3')}, verdict = $4, counts = $5 where run_id = $1 and generation = $2`,
-    [runId, row.generation, closed.closedAt, verdict, JSON.stringify(counts)]);
-  await tx.query('insert into audit.outbox (id, data, at) values ($1, $2, now()) on conflict do nothing', [`${runId}/${row.generation}/run.closed`, JSON.stringify(closed)]);
+  await tx.query('insert into audit.outbox (id, data, at) values ($1, $2, now()) on conflict do nothing', [
+    `${runId}/${row.generation}/run.closed`,
+    JSON.stringify(closed),
+  ]);
 }
 
 interface CloseRow extends Record<(typeof OUTCOMES)[number], string> {
-  job: string; tick: string; nominal: number | null; manifest: RunManifest; planned: string; plan_failed: boolean; opened_at: number; now: number;
-  generation: number; items: string; final: Partial<Counts>;
+  job: string;
+  tick: string;
+  nominal: number | null;
+  manifest: RunManifest;
+  planned: string;
+  plan_failed: boolean;
+  opened_at: number;
+  closed_at: number | null;
+  now: number;
+  verdict: RunVerdict | null;
+  generation: number;
+  items: string;
+  final: Partial<Counts>;
 }

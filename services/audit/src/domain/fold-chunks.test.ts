@@ -4,10 +4,27 @@ import fc from 'fast-check';
 import { addCounts, type ChunkRow, chunkKey, foldChunks } from './fold-chunks.ts';
 
 const settled = (over: Partial<ChunkSettled>): ChunkSettled => ({
-  runId: 'j@t', job: 'j', generation: 0, seq: 0, attempt: 1, size: 4, outcomes: '4a', failures: [], skips: {}, settledAt: 1,
-  timing: { queued: 0, process: 0, commit: 0 }, ...over,
+  runId: 'j@t',
+  job: 'j',
+  generation: 0,
+  seq: 0,
+  attempt: 1,
+  size: 4,
+  outcomes: '4a',
+  failures: [],
+  skips: {},
+  settledAt: 1,
+  timing: { queued: 0, process: 0, commit: 0 },
+  ...over,
 });
-const failure = (position: number) => ({ position, key: `k${position}`, fingerprint: 'f', title: 't', message: 'm', class: 'transient' as const });
+const failure = (position: number) => ({
+  position,
+  key: `k${position}`,
+  fingerprint: 'f',
+  title: 't',
+  message: 'm',
+  class: 'transient' as const,
+});
 
 /** What the store does with the result, over and over. */
 function ledger(batches: readonly (readonly ChunkSettled[])[]): { rows: Map<string, ChunkRow>; counts: Counts } {
@@ -34,9 +51,11 @@ describe('foldChunks', () => {
     const expected = ledger([history]);
     expect(expected.counts).toEqual({ ...noCounts(), applied: 8, skipped: 1, rejected: 1, failed: 2 });
     const shuffled = fc.shuffledSubarray([...history, ...history, ...history], { minLength: 15, maxLength: 15 });
-    fc.assert(fc.property(shuffled, fc.integer({ min: 1, max: 15 }), (facts, cut) => {
-      expect(ledger([facts.slice(0, cut), facts.slice(cut)])).toEqual(expected);
-    }));
+    fc.assert(
+      fc.property(shuffled, fc.integer({ min: 1, max: 15 }), (facts, cut) => {
+        expect(ledger([facts.slice(0, cut), facts.slice(cut)])).toEqual(expected);
+      }),
+    );
   });
 
   test('a retry that did well recovers its items', () => {
@@ -53,6 +72,11 @@ describe('foldChunks', () => {
 
   test('an item with another attempt due is not final', () => {
     const folded = foldChunks(new Map(), [history[3] as ChunkSettled]);
-    expect(folded.failures.map((f) => [f.position, f.final])).toEqual([[0, true], [1, false], [2, false], [3, false]]);
+    expect(folded.failures.map((f) => [f.position, f.final])).toEqual([
+      [0, true],
+      [1, false],
+      [2, false],
+      [3, false],
+    ]);
   });
 });

@@ -1,4 +1,15 @@
-import { type ChunkSettled, type Counts, countStates, decodeStates, type Failure, isGood, isOpen, mergeStates, noCounts, OUTCOMES } from '@millrace/core';
+import {
+  type ChunkSettled,
+  type Counts,
+  countStates,
+  decodeStates,
+  type Failure,
+  isGood,
+  isOpen,
+  mergeStates,
+  noCounts,
+  OUTCOMES,
+} from '@millrace/core';
 
 /** A chunk as the ledger holds it. */
 export interface ChunkRow {
@@ -48,7 +59,13 @@ export function foldChunks(known: ReadonlyMap<string, ChunkRow>, facts: readonly
     const latest = newer ? fact : (rows.get(key)?.latest ?? fact);
     if (before && before.outcomes === outcomes && before.attempt >= fact.attempt) continue;
     rows.set(key, {
-      runId: fact.runId, generation: fact.generation, seq: fact.seq, size: fact.size, attempt: Math.max(before?.attempt ?? 0, fact.attempt), outcomes, latest,
+      runId: fact.runId,
+      generation: fact.generation,
+      seq: fact.seq,
+      size: fact.size,
+      attempt: Math.max(before?.attempt ?? 0, fact.attempt),
+      outcomes,
+      latest,
     });
   }
 
@@ -69,7 +86,13 @@ export function foldChunks(known: ReadonlyMap<string, ChunkRow>, facts: readonly
       const state = states[failure.position];
       if (state === undefined || state === '-' || isGood(state)) continue;
       failures.push({
-        ...failure, runId: row.runId, generation: row.generation, seq: row.seq, attempt: row.attempt, final: !isOpen(state), at: row.latest.settledAt,
+        ...failure,
+        runId: row.runId,
+        generation: row.generation,
+        seq: row.seq,
+        attempt: row.attempt,
+        final: !isOpen(state),
+        at: row.latest.settledAt,
       });
     }
     if (row.attempt > 1 || row.generation > 0) {

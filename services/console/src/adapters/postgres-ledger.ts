@@ -80,22 +80,54 @@ export class PostgresLedger implements Ledger {
 }
 
 interface RunRow extends Record<(typeof OUTCOMES)[number], string> {
-  run_id: string; job: string; tick: string; cause: string; params: unknown; state: RunState; verdict: RunVerdict | null; generation: number;
-  plan_error: { code: string; message: string } | null; trace_id: string | null; planned: string;
-  opened_at: Instant; closed_at: Instant | null; pass_opened_at: Instant; pass_items: string | null;
+  run_id: string;
+  job: string;
+  tick: string;
+  cause: string;
+  params: unknown;
+  state: RunState;
+  verdict: RunVerdict | null;
+  generation: number;
+  plan_error: { code: string; message: string } | null;
+  trace_id: string | null;
+  planned: string;
+  opened_at: Instant;
+  closed_at: Instant | null;
+  pass_opened_at: Instant;
+  pass_items: string | null;
 }
 
 interface FailureRow {
-  seq: number; position: number; key: string; fingerprint: string; class: string; title: string; message: string;
-  generation: number; attempt: number; final: boolean; at: Instant;
+  seq: number;
+  position: number;
+  key: string;
+  fingerprint: string;
+  class: string;
+  title: string;
+  message: string;
+  generation: number;
+  attempt: number;
+  final: boolean;
+  at: Instant;
 }
 
 function runOf(row: RunRow): LedgerRun {
   return {
-    runId: row.run_id, job: row.job, tick: row.tick, cause: row.cause, params: row.params, state: row.state, verdict: row.verdict, generation: row.generation,
-    openedAt: Math.round(row.opened_at), closedAt: row.closed_at === null ? null : Math.round(row.closed_at),
-    passOpenedAt: Math.round(row.pass_opened_at), passItems: row.pass_items === null ? null : Number(row.pass_items),
-    planError: row.plan_error, planned: Number(row.planned), traceId: row.trace_id,
+    runId: row.run_id,
+    job: row.job,
+    tick: row.tick,
+    cause: row.cause,
+    params: row.params,
+    state: row.state,
+    verdict: row.verdict,
+    generation: row.generation,
+    openedAt: Math.round(row.opened_at),
+    closedAt: row.closed_at === null ? null : Math.round(row.closed_at),
+    passOpenedAt: Math.round(row.pass_opened_at),
+    passItems: row.pass_items === null ? null : Number(row.pass_items),
+    planError: row.plan_error,
+    planned: Number(row.planned),
+    traceId: row.trace_id,
     counts: Object.fromEntries(OUTCOMES.map((outcome) => [outcome, Number(row[outcome])])) as LedgerRun['counts'],
   };
 }

@@ -2,7 +2,15 @@
 const body = document.getElementById('runs');
 const empty = document.getElementById('empty');
 const link = document.getElementById('link');
-const MARKS = { planning: '◔ planning', running: '▶ running', succeeded: '✓ succeeded', partial: '◑ partial', failed: '✗ failed', cancelled: '⊘ cancelled', expired: '⌛ expired' };
+const MARKS = {
+  planning: '◔ planning',
+  running: '▶ running',
+  succeeded: '✓ succeeded',
+  partial: '◑ partial',
+  failed: '✗ failed',
+  cancelled: '⊘ cancelled',
+  expired: '⌛ expired',
+};
 const rows = new Map();
 const number = new Intl.NumberFormat();
 
@@ -52,14 +60,20 @@ function show(run) {
   cells[7].textContent = took(run.durationMs);
   if (row.startedAt !== run.startedAt) {
     row.startedAt = run.startedAt;
-    const before = [...rows.values()].filter((other) => other !== row && other.startedAt < run.startedAt).sort((a, b) => (a.startedAt < b.startedAt ? 1 : -1))[0];
+    const before = [...rows.values()]
+      .filter((other) => other !== row && other.startedAt < run.startedAt)
+      .sort((a, b) => (a.startedAt < b.startedAt ? 1 : -1))[0];
     body.insertBefore(row.element, before ? before.element : null);
   }
 }
 
 const events = new EventSource('/v1/events');
-events.addEventListener('open', () => { link.textContent = 'live'; });
-events.addEventListener('error', () => { link.textContent = 'connection lost, trying again …'; });
+events.addEventListener('open', () => {
+  link.textContent = 'live';
+});
+events.addEventListener('error', () => {
+  link.textContent = 'connection lost, trying again …';
+});
 events.addEventListener('runs', (event) => {
   for (const run of JSON.parse(event.data)) show(run);
   empty.hidden = rows.size > 0;

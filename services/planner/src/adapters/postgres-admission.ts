@@ -12,14 +12,17 @@ export async function admitTicks(tx: Queryable, manifest: JobManifest, until: In
   if (!schedule) return [];
   const { rows } = await tx.query<{ last: number; now: number }>(
     `select (extract(epoch from last_nominal) * 1000)::float8 as last, (extract(epoch from clock_timestamp()) * 1000)::float8 as now
-     from planner.jobs where job = $1 for update`, [manifest.name]);
+     from planner.jobs where job = $1 for update`,
+    [manifest.name],
+  );
   const job = rows[0];
   if (!job) return [];
   const decision = decideTicks(schedule, Math.round(job.last), Math.min(until, Math.floor(job.now)), Math.floor(job.now));
   if (decision.lastNominal <= Math.round(job.last)) return [];
 
   const opened: string[] = [];
-  if (decision.missed) await recordTick(tx, manifest.name, decision.missed.nominal, 'missed', decision.missed.through, decision.missed.ticks);
+  if (decision.missed)
+    await recordTick(tx, manifest.name, decision.missed.nominal, 'missed', decision.missed.through, decision.missed.ticks);
   const newest = decision.run.at(-1);
   for (const nominal of decision.run) {
     const busy = schedule.overlap !== 'allow' && (await hasUnfinishedRun(tx, manifest.name));
@@ -35,7 +38,10 @@ export async function admitTicks(tx: Queryable, manifest: JobManifest, until: In
     if (await insertRun(tx, run, waits ? 'waiting' : 'opened')) opened.push(runId);
     await recordTick(tx, manifest.name, nominal, 'ran');
   }
-  await tx.query(`update planner.jobs set last_nominal = to_timestamp($2::float8 / 1000) where job = $1`, [manifest.name, decision.lastNominal]);
+  await tx.query(`update planner.jobs set last_nominal = to_timestamp($2::float8 / 1000) where job = $1`, [
+    manifest.name,
+    decision.lastNominal,
+  ]);
   return opened;
 }
 
@@ -43,7 +49,17 @@ export async function insertRun(db: Queryable, run: NewRun, state: 'opened' | 'w
   const { rowCount } = await db.query(
     `insert into planner.runs (run_id, job, tick, nominal, cause, params, item_limit, manifest, state, opened_at)
      values ($1, $2, $3, to_timestamp($4::float8 / 1000), $5, $6, $7, $8, $9, now()) on conflict (run_id) do nothing`,
-    [run.runId, run.manifest.name, run.tick, run.nominal, run.cause, JSON.stringify(run.params), run.limit ?? null, JSON.stringify(run.manifest), state],
+    [
+      run.runId,
+      run.manifest.name,
+      run.tick,
+      run.nominal,
+      run.cause,
+      JSON.stringify(run.params),
+      run.limit ?? null,
+      JSON.stringify(run.manifest),
+      state,
+    ],
   );
   return rowCount === 1;
 }
@@ -68,10 +84,19 @@ async function hasUnfinishedRun(tx: Queryable, job: string): Promise<boolean> {
 async function dropWaiting(tx: Queryable, job: string): Promise<void> {
   await tx.query(
     `with dropped as (delete from planner.runs where job = $1 and state = 'waiting' returning nominal)
-     update planner.ticks set result = 'skipped' where job = $1 and nominal in (select nominal from dropped)`, [job]);
+     update planner.ticks set result = 'skipped' where job = $1 and nominal in (select nominal from dropped)`,
+    [job],
+  );
 }
 
-async function recordTick(tx: Queryable, job: string, nominal: Instant, result: 'ran' | 'skipped' | 'missed', through = nominal, ticks = 1): Promise<void> {
+async function recordTick(
+  tx: Queryable,
+  job: string,
+  nominal: Instant,
+  result: 'ran' | 'skipped' | 'missed',
+  through = nominal,
+  ticks = 1,
+): Promise<void> {
   await tx.query(
     `insert into planner.ticks (job, nominal, through, ticks, result)
      values ($1, to_timestamp($2::float8 / 1000), to_timestamp($3::float8 / 1000), $4, $5) on conflict (job, nominal) do nothing`,

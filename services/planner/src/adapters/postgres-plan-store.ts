@@ -1,9 +1,7 @@
 import type { ChunkSettled, Instant, JobManifest, Milliseconds, RunClosed } from '@millrace/core';
 import type { Database } from '@millrace/postgres';
 import type { BuiltChunk } from '../domain/chunk-builder.ts';
-import type {
-  ChunkId, DueChunk, NewRun, OwedFact, PlanningRun, PlanProgress, PlanStore, RedriveRequest,
-} from '../plan-store.ts';
+import type { ChunkId, DueChunk, NewRun, OwedFact, PlanningRun, PlanProgress, PlanStore, RedriveRequest } from '../plan-store.ts';
 import { admitTicks, insertRun, promoteWaiting } from './postgres-admission.ts';
 import { redriveRun } from './postgres-redrive.ts';
 
@@ -40,7 +38,9 @@ export class PostgresPlanStore implements PlanStore {
 
   async verdictsAt(tick: string, jobs: readonly string[]): Promise<ReadonlyMap<string, string | null>> {
     const { rows } = await this.#db.query<{ job: string; verdict: string | null }>(
-      `select job, case when state = 'closed' then verdict end as verdict from planner.runs where tick = $1 and job = any($2::text[])`, [tick, jobs]);
+      `select job, case when state = 'closed' then verdict end as verdict from planner.runs where tick = $1 and job = any($2::text[])`,
+      [tick, jobs],
+    );
     return new Map(rows.map((row) => [row.job, row.verdict]));
   }
 
@@ -56,16 +56,35 @@ export class PostgresPlanStore implements PlanStore {
       [jobs, lease],
     );
     const row = rows[0];
-    return row && {
-      runId: row.run_id, job: row.job, tick: row.tick, nominal: row.nominal === null ? null : Math.round(row.nominal), cause: row.cause, params: row.params,
-      limit: row.item_limit === null ? undefined : Number(row.item_limit), manifest: row.manifest, openedAt: Math.floor(row.opened_at),
-      epoch: row.plan_epoch, cursor: row.cursor ?? undefined, nextSeq: row.next_seq, items: Number(row.items), duplicates: Number(row.duplicates),
-    };
+    return (
+      row && {
+        runId: row.run_id,
+        job: row.job,
+        tick: row.tick,
+        nominal: row.nominal === null ? null : Math.round(row.nominal),
+        cause: row.cause,
+        params: row.params,
+        limit: row.item_limit === null ? undefined : Number(row.item_limit),
+        manifest: row.manifest,
+        openedAt: Math.floor(row.opened_at),
+        epoch: row.plan_epoch,
+        cursor: row.cursor ?? undefined,
+        nextSeq: row.next_seq,
+        items: Number(row.items),
+        duplicates: Number(row.duplicates),
+      }
+    );
   }
 
   async appendChunks(run: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, emittedBelow: number): Promise<boolean> {
     const values: unknown[] = [
-      run.runId, run.epoch, progress.cursor === undefined ? null : JSON.stringify(progress.cursor), progress.items, progress.duplicates, run.job, chunks.length,
+      run.runId,
+      run.epoch,
+      progress.cursor === undefined ? null : JSON.stringify(progress.cursor),
+      progress.items,
+      progress.duplicates,
+      run.job,
+      chunks.length,
     ];
     const rows = chunks.map((chunk) => {
       values.push(chunk.seq, chunk.size, chunk.payload, chunk.seq < emittedBelow);
@@ -85,17 +104,25 @@ export class PostgresPlanStore implements PlanStore {
     return rowCount === chunks.length;
   }
 
-  async seal(run: PlanningRun, owed: OwedFact, failure?: { code: string; message: string }): Promise<boolean> {
+  async seal(
+    run: PlanningRun,
+    facts: readonly OwedFact[],
+    duplicates: number,
+    failure?: { code: string; message: string },
+  ): Promise<boolean> {
     const { rowCount } = await this.#db.query(
-      `update planner.runs set state = 'running', sealed = $3, lease_until = null, plan_error = $4::jsonb, duplicates = $6, owed = owed || $5::jsonb
+      `update planner.runs set state = 'running', sealed = $3, lease_until = null, plan_error = $4::jsonb, duplicates = $6, facts = $5::jsonb, owed = true, progress_at = now()
        where run_id = $1 and plan_epoch = $2 and state = 'planning'`,
-      [run.runId, run.epoch, failure === undefined, failure ? JSON.stringify(failure) : null, JSON.stringify([owed]), owed.data['duplicates']],
+      [run.runId, run.epoch, failure === undefined, failure ? JSON.stringify(failure) : null, JSON.stringify(facts), duplicates],
     );
     return rowCount === 1;
   }
 
   async postponePlanning(run: PlanningRun, pause: Milliseconds): Promise<void> {
-    await this.#db.query(`update planner.runs set lease_until = now() + $3 * interval '1 millisecond' where run_id = $1 and plan_epoch = $2`, [run.runId, run.epoch, pause]);
+    await this.#db.query(
+      `update planner.runs set lease_until = now() + $3 * interval '1 millisecond' where run_id = $1 and plan_epoch = $2`,
+      [run.runId, run.epoch, pause],
+    );
   }
 
   async expireLeases(): Promise<void> {
@@ -104,7 +131,9 @@ export class PostgresPlanStore implements PlanStore {
 
   async storedKeys(runId: string, fromSeq: number, chunks: number): Promise<readonly { seq: number; keys: readonly string[] }[]> {
     const { rows } = await this.#db.query<{ seq: number; payload: string }>(
-      `select seq, payload from planner.chunks where run_id = $1 and generation = 0 and seq >= $2 order by seq limit $3`, [runId, fromSeq, chunks]);
+      `select seq, payload from planner.chunks where run_id = $1 and generation = 0 and seq >= $2 order by seq limit $3`,
+      [runId, fromSeq, chunks],
+    );
     return rows.map((row) => ({ seq: row.seq, keys: (JSON.parse(row.payload) as [string, unknown][]).map(([key]) => key) }));
   }
 
@@ -128,8 +157,18 @@ export class PostgresPlanStore implements PlanStore {
       [jobs, window, limit],
     );
     return rows.map((row) => ({
-      runId: row.run_id, generation: row.generation, seq: row.seq, job: row.job, tick: row.tick, params: row.params, size: row.size, attempt: row.attempt,
-      nominal: row.nominal === null ? null : Math.round(row.nominal), openedAt: Math.floor(row.opened_at), outcomes: row.outcomes, payload: row.payload,
+      runId: row.run_id,
+      generation: row.generation,
+      seq: row.seq,
+      job: row.job,
+      tick: row.tick,
+      params: row.params,
+      size: row.size,
+      attempt: row.attempt,
+      nominal: row.nominal === null ? null : Math.round(row.nominal),
+      openedAt: Math.floor(row.opened_at),
+      outcomes: row.outcomes,
+      payload: row.payload,
     }));
   }
 
@@ -144,7 +183,9 @@ export class PostgresPlanStore implements PlanStore {
 
   async nextDue(jobs: readonly string[]): Promise<Milliseconds | undefined> {
     const { rows } = await this.#db.query<{ wait: number | null }>(
-      `select ${ms('min(due_at) - now()')} as wait from planner.chunks where job = any($1::text[]) and state = 'ready' and due_at > now()`, [jobs]);
+      `select ${ms('min(due_at) - now()')} as wait from planner.chunks where job = any($1::text[]) and state = 'ready' and due_at > now()`,
+      [jobs],
+    );
     return rows[0]?.wait ?? undefined;
   }
 
@@ -165,8 +206,14 @@ export class PostgresPlanStore implements PlanStore {
          returning c.run_id)
        update planner.runs set progress_at = now() where run_id in (select run_id from moved)`,
       [
-        settled.map((s) => s.runId), settled.map((s) => s.generation), settled.map((s) => s.seq), settled.map((s) => s.attempt), settled.map((s) => s.outcomes),
-        settled.map((s) => (s.failures.length === 0 ? null : JSON.stringify(Object.fromEntries(s.failures.map((f) => [f.position, f.fingerprint]))))),
+        settled.map((s) => s.runId),
+        settled.map((s) => s.generation),
+        settled.map((s) => s.seq),
+        settled.map((s) => s.attempt),
+        settled.map((s) => s.outcomes),
+        settled.map((s) =>
+          s.failures.length === 0 ? null : JSON.stringify(Object.fromEntries(s.failures.map((f) => [f.position, f.fingerprint]))),
+        ),
         settled.map((s) => s.retryIn ?? null),
       ],
     );
@@ -188,7 +235,9 @@ export class PostgresPlanStore implements PlanStore {
 
   async resetEmitted(job: string): Promise<number> {
     const { rowCount } = await this.#db.query(
-      `update planner.chunks set state = 'ready', due_at = now(), emits = 0 where job = $1 and state = 'emitted'`, [job]);
+      `update planner.chunks set state = 'ready', due_at = now(), emits = 0 where job = $1 and state = 'emitted'`,
+      [job],
+    );
     return rowCount;
   }
 
@@ -207,23 +256,62 @@ export class PostgresPlanStore implements PlanStore {
     return { reset: Number(rows[0]?.reset ?? 0), stalled: Number(rows[0]?.stalled ?? 0) };
   }
 
+  async tellAgain(jobs: readonly string[], idle: Milliseconds): Promise<readonly string[]> {
+    const { rows } = await this.#db.query<{ run_id: string }>(
+      `with silent as (
+         update planner.runs r set owed = true, progress_at = now()
+         where (r.state = 'running' or $2 = 0 and r.state = 'planning') and r.job = any($1::text[]) and r.progress_at <= now() - $2 * interval '1 millisecond'
+           and ($2 = 0 or not exists (select 1 from planner.chunks c where c.run_id = r.run_id and c.state <> 'settled'))
+         returning r.run_id),
+       again as (
+         update planner.chunks c set state = 'ready', due_at = now(), emits = 0 from silent where c.run_id = silent.run_id and c.state = 'settled')
+       select run_id from silent`,
+      [jobs, idle],
+    );
+    return rows.map((row) => row.run_id);
+  }
+
   async owedFacts(limit: number): Promise<readonly { runId: string; facts: readonly OwedFact[] }[]> {
-    const { rows } = await this.#db.query<{ run_id: string; owed: OwedFact[] }>(
-      `select run_id, owed from planner.runs where owed <> '[]'::jsonb limit $1`, [limit]);
-    return rows.map((row) => ({ runId: row.run_id, facts: row.owed }));
+    const { rows } = await this.#db.query<{ run_id: string; facts: OwedFact[] }>(
+      `select run_id, facts from planner.runs where owed limit $1`,
+      [limit],
+    );
+    return rows.map((row) => ({ runId: row.run_id, facts: row.facts }));
   }
 
   async clearOwed(runId: string): Promise<void> {
-    await this.#db.query(`update planner.runs set owed = '[]' where run_id = $1`, [runId]);
+    await this.#db.query(`update planner.runs set owed = false where run_id = $1`, [runId]);
   }
 }
 
 interface RunRow {
-  run_id: string; job: string; tick: string; nominal: number | null; cause: 'tick' | 'trigger' | 'after'; params: Record<string, unknown>;
-  item_limit: string | null; manifest: JobManifest; opened_at: number; plan_epoch: number; cursor: unknown; next_seq: number; items: string; duplicates: string;
+  run_id: string;
+  job: string;
+  tick: string;
+  nominal: number | null;
+  cause: 'tick' | 'trigger' | 'after';
+  params: Record<string, unknown>;
+  item_limit: string | null;
+  manifest: JobManifest;
+  opened_at: number;
+  plan_epoch: number;
+  cursor: unknown;
+  next_seq: number;
+  items: string;
+  duplicates: string;
 }
 
 interface ChunkRow {
-  run_id: string; generation: number; seq: number; job: string; tick: string; nominal: number | null; params: Record<string, unknown>; opened_at: number;
-  size: number; attempt: number; outcomes: string | null; payload: string;
+  run_id: string;
+  generation: number;
+  seq: number;
+  job: string;
+  tick: string;
+  nominal: number | null;
+  params: Record<string, unknown>;
+  opened_at: number;
+  size: number;
+  attempt: number;
+  outcomes: string | null;
+  payload: string;
 }

@@ -10,14 +10,31 @@ const REDRIVEN: readonly ItemState[] = ['x', 'r', 'c', 'e'];
  * items that stay as they are have the state '-'. Applied items are never touched. Cost grows with failing chunks.
  */
 export async function redriveRun(tx: Queryable, request: RedriveRequest): Promise<'opened' | 'known' | 'open' | 'unknown' | 'empty'> {
-  const { rows: runs } = await tx.query<{ job: string; tick: string; state: string; generation: number; nominal: number | null; manifest: { run: unknown }; params: unknown }>(
-    `select job, tick, state, generation, (extract(epoch from nominal) * 1000)::float8 as nominal, manifest, params from planner.runs where run_id = $1 for update`, [request.runId]);
+  const { rows: runs } = await tx.query<{
+    job: string;
+    tick: string;
+    state: string;
+    generation: number;
+    nominal: number | null;
+    manifest: { run: unknown };
+    params: unknown;
+  }>(
+    `select job, tick, state, generation, (extract(epoch from nominal) * 1000)::float8 as nominal, manifest, params from planner.runs where run_id = $1 for update`,
+    [request.runId],
+  );
   const run = runs[0];
   if (!run) return 'unknown';
   if (run.generation >= request.generation) return 'known';
   if (run.state !== 'closed') return 'open';
 
-  const { rows } = await tx.query<{ generation: number; seq: number; size: number; outcomes: string; failures: Record<string, string> | null; payload: string | null }>(
+  const { rows } = await tx.query<{
+    generation: number;
+    seq: number;
+    size: number;
+    outcomes: string;
+    failures: Record<string, string> | null;
+    payload: string | null;
+  }>(
     `select c.generation, c.seq, c.size, c.outcomes, c.failures, case when $2 and c.generation = 0 then c.payload end as payload
      from planner.chunks c
      where c.run_id = $1 and c.outcomes is not null
@@ -43,9 +60,10 @@ export async function redriveRun(tx: Queryable, request: RedriveRequest): Promis
     }
     const keys = request.keys && (JSON.parse(layers[0]?.payload ?? '[]') as [string, unknown][]).map(([key]) => key);
     const taken = states.map((state, position): ItemState => {
-      const wanted = REDRIVEN.includes(state)
-        && (request.group === undefined || groups[position] === request.group)
-        && (request.keys === undefined || request.keys.includes(keys?.[position] ?? ''));
+      const wanted =
+        REDRIVEN.includes(state) &&
+        (request.group === undefined || groups[position] === request.group) &&
+        (request.keys === undefined || request.keys.includes(keys?.[position] ?? ''));
       if (!wanted) return '-';
       const outcome = outcomeOf(state);
       if (outcome) replaced[outcome]++;
@@ -64,13 +82,24 @@ export async function redriveRun(tx: Queryable, request: RedriveRequest): Promis
   const { rows: clock } = await tx.query<{ now: number }>(`select (extract(epoch from now()) * 1000)::float8 as now`);
   const at = Math.floor(clock[0]?.now ?? 0);
   const about = { runId: request.runId, job: run.job, generation };
-  const owed: OwedFact[] = [
-    { kind: 'run.opened', data: { ...about, tick: run.tick, nominal: run.nominal === null ? null : Math.round(run.nominal), cause: 'redrive', openedAt: at, manifest: run.manifest.run, params: run.params } },
+  const facts: OwedFact[] = [
+    {
+      kind: 'run.opened',
+      data: {
+        ...about,
+        tick: run.tick,
+        nominal: run.nominal === null ? null : Math.round(run.nominal),
+        cause: 'redrive',
+        openedAt: at,
+        manifest: run.manifest.run,
+        params: run.params,
+      },
+    },
     { kind: 'run.planned', data: { ...about, chunks: chunks.length, items, duplicates: 0, plannedAt: at, replaced } },
   ];
   await tx.query(
-    `update planner.runs set generation = $2, state = 'running', closed_at = null, verdict = null, progress_at = now(), owed = owed || $3::jsonb where run_id = $1`,
-    [request.runId, generation, JSON.stringify(owed)],
+    `update planner.runs set generation = $2, state = 'running', closed_at = null, verdict = null, progress_at = now(), facts = facts || $3::jsonb, owed = true where run_id = $1`,
+    [request.runId, generation, JSON.stringify(facts)],
   );
   return 'opened';
 }

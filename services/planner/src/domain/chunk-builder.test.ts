@@ -22,7 +22,9 @@ describe('ChunkBuilder', () => {
     [[1n], 'MR1006', '[0] is a bigint'],
     ['x'.repeat(300_000), 'MR1007', '293 KiB'],
   ])('refuses %#: an item that would not arrive as it was', (data, code, detail) => {
-    expect(() => new ChunkBuilder('j', 0).add('k', data)).toThrow(expect.objectContaining({ code, message: expect.stringContaining(detail) }));
+    expect(() => new ChunkBuilder('j', 0).add('k', data)).toThrow(
+      expect.objectContaining({ code, message: expect.stringContaining(detail) }),
+    );
   });
 
   test('keys are non-empty strings or finite numbers', () => {

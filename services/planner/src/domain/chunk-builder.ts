@@ -17,7 +17,10 @@ export interface BuiltChunk {
 export function keyText(key: unknown, job: string, index: number): string {
   const text = typeof key === 'number' && Number.isFinite(key) ? String(key) : key;
   if (typeof text === 'string' && text !== '' && text.length <= 1_024) return text;
-  throw new MillraceError('MR1005', `item ${index} of job "${job}" has the key ${typeof key === 'string' ? `of ${key.length} characters` : String(key)}`);
+  throw new MillraceError(
+    'MR1005',
+    `item ${index} of job "${job}" has the key ${typeof key === 'string' ? `of ${key.length} characters` : String(key)}`,
+  );
 }
 
 /** Cuts a stream of items into chunks. Each item is turned into JSON here, once. */

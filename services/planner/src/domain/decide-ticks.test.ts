@@ -5,7 +5,10 @@ import { decideTicks } from './decide-ticks.ts';
 const MINUTE = 60_000;
 const at = Date.UTC(2026, 10, 24, 10, 0, 0);
 const schedule = (mode: 'latest' | 'all' | 'none', window = 60 * MINUTE): Schedule => ({
-  cron: ['* * * * *'], timeZone: 'UTC', overlap: 'skip', catchUp: { mode, window },
+  cron: ['* * * * *'],
+  timeZone: 'UTC',
+  overlap: 'skip',
+  catchUp: { mode, window },
 });
 
 describe('decideTicks', () => {
@@ -15,7 +18,9 @@ describe('decideTicks', () => {
 
   test('after a downtime, latest runs the newest tick and records the others as one missed stretch', () => {
     expect(decideTicks(schedule('latest'), at - 10 * MINUTE, at, at)).toEqual({
-      run: [at], missed: { nominal: at - 9 * MINUTE, through: at - MINUTE, ticks: 9 }, lastNominal: at,
+      run: [at],
+      missed: { nominal: at - 9 * MINUTE, through: at - MINUTE, ticks: 9 },
+      lastNominal: at,
     });
   });
 

@@ -55,7 +55,10 @@ export class PoolDatabase implements InboxDatabase {
       return value;
     } catch (error) {
       if (committing && sqlStateOf(error) === undefined && error instanceof Error) Object.assign(error, { commitUnknown: true });
-      const undone = await client.query('rollback').then(() => true, () => false);
+      const undone = await client.query('rollback').then(
+        () => true,
+        () => false,
+      );
       if (undone) client.release();
       else release(client, error, true);
       throw error;
@@ -91,7 +94,9 @@ class PoolTransaction implements Transaction {
     const target = table.split('.').map(quote).join('.');
     const names = columns.map(quote).join(', ');
     const records = rows.map((row) => Object.fromEntries(columns.map((column, i) => [column, row[i] ?? null])));
-    await this.#client.query(`insert into ${target} (${names}) select ${names} from json_populate_recordset(null::${target}, $1::json)`, [JSON.stringify(records)]);
+    await this.#client.query(`insert into ${target} (${names}) select ${names} from json_populate_recordset(null::${target}, $1::json)`, [
+      JSON.stringify(records),
+    ]);
   }
 }
 

@@ -44,13 +44,18 @@ class PostgresInboxTransaction implements InboxTransaction {
   }
 
   async insert(chunk: Chunk, settled: Settled, timing: Timing): Promise<InboxRow | undefined> {
-    const { rows } = await this.#tx.query<{ settled_at: Date | string }>(INSERT, [...valuesOf(chunk, settled, timing), chunk.job, chunk.size]);
+    const { rows } = await this.#tx.query<{ settled_at: Date | string }>(INSERT, [
+      ...valuesOf(chunk, settled, timing),
+      chunk.job,
+      chunk.size,
+    ]);
     return rows[0] && { ...settled, size: chunk.size, timing, settledAt: instantOf(rows[0].settled_at) };
   }
 
   async update(chunk: Chunk, settled: Settled, timing: Timing): Promise<InboxRow> {
     const { rows } = await this.#tx.query<{ settled_at: Date | string }>(UPDATE, valuesOf(chunk, settled, timing));
-    if (!rows[0]) throw new MillraceError('MR3012', `inbox row ${chunk.runId}/${chunk.generation}/${chunk.seq} is gone while it was locked`);
+    if (!rows[0])
+      throw new MillraceError('MR3012', `inbox row ${chunk.runId}/${chunk.generation}/${chunk.seq} is gone while it was locked`);
     return { ...settled, size: chunk.size, timing, settledAt: instantOf(rows[0].settled_at) };
   }
 
@@ -126,10 +131,20 @@ async function findRow(database: Queryable, sql: string, chunk: Chunk): Promise<
   const row = rows[0];
   if (!row) return undefined;
   const states = decodeStates(row.outcomes, row.size);
-  if (!states || row.size !== chunk.size) throw new MillraceError('MR4003', `inbox row ${chunk.runId}/${chunk.generation}/${chunk.seq} holds ${row.outcomes} for ${row.size} items, the chunk has ${chunk.size}`);
+  if (!states || row.size !== chunk.size)
+    throw new MillraceError(
+      'MR4003',
+      `inbox row ${chunk.runId}/${chunk.generation}/${chunk.seq} holds ${row.outcomes} for ${row.size} items, the chunk has ${chunk.size}`,
+    );
   return {
-    attempt: row.attempt, size: row.size, states, failures: row.failures, skips: row.skips, retryAfter: row.retry_after ?? undefined,
-    timing: { queued: row.queued_ms, process: row.process_ms, commit: row.commit_ms }, settledAt: instantOf(row.settled_at),
+    attempt: row.attempt,
+    size: row.size,
+    states,
+    failures: row.failures,
+    skips: row.skips,
+    retryAfter: row.retry_after ?? undefined,
+    timing: { queued: row.queued_ms, process: row.process_ms, commit: row.commit_ms },
+    settledAt: instantOf(row.settled_at),
   };
 }
 
@@ -150,8 +165,17 @@ const INT_MAX = 2_147_483_647;
 
 function valuesOf(chunk: Chunk, settled: Settled, timing: Timing): unknown[] {
   return [
-    chunk.runId, chunk.generation, chunk.seq, settled.attempt, encodeStates(settled.states), jsonb(settled.failures), jsonb(settled.skips),
-    settled.retryAfter === undefined ? null : whole(settled.retryAfter), whole(timing.queued), whole(timing.process), whole(timing.commit),
+    chunk.runId,
+    chunk.generation,
+    chunk.seq,
+    settled.attempt,
+    encodeStates(settled.states),
+    jsonb(settled.failures),
+    jsonb(settled.skips),
+    settled.retryAfter === undefined ? null : whole(settled.retryAfter),
+    whole(timing.queued),
+    whole(timing.process),
+    whole(timing.commit),
   ];
 }
 

@@ -6,7 +6,11 @@ const coded = (code: string, message = 'boom') => Object.assign(new Error(messag
 
 describe('classifyError', () => {
   test('an unknown error is transient, because trying again is the cheaper mistake', () => {
-    expect(classifyError(new Error('503 Service Unavailable'))).toEqual({ class: 'transient', message: '503 Service Unavailable', retryAfter: undefined });
+    expect(classifyError(new Error('503 Service Unavailable'))).toEqual({
+      class: 'transient',
+      message: '503 Service Unavailable',
+      retryAfter: undefined,
+    });
     expect(classifyError('just text')).toMatchObject({ class: 'transient', message: 'just text' });
     expect(classifyError(null).class).toBe('transient');
   });
@@ -34,11 +38,13 @@ describe('classifyError', () => {
 });
 
 test('lost connections, a full disk and MR3xxx are infrastructure; constraints and user errors are not', () => {
-  for (const code of ['ECONNRESET', 'ECONNREFUSED', 'EPIPE', 'ETIMEDOUT', '08006', '53100', '57P01', '40001', '40P01', '25006']) expect(isInfrastructure(coded(code))).toBe(true);
+  for (const code of ['ECONNRESET', 'ECONNREFUSED', 'EPIPE', 'ETIMEDOUT', '08006', '53100', '57P01', '40001', '40P01', '25006'])
+    expect(isInfrastructure(coded(code))).toBe(true);
   expect(isInfrastructure(new MillraceError('MR3001', 'x'))).toBe(true);
   expect(isInfrastructure(Object.assign(new Error('?'), { commitUnknown: true }))).toBe(true);
   expect(isInfrastructure(new Error('Connection terminated unexpectedly'))).toBe(true);
-  for (const error of [coded('23505'), coded('22001'), coded('42P01'), new Error('x'), new MillraceError('MR1008', 'x'), undefined]) expect(isInfrastructure(error)).toBe(false);
+  for (const error of [coded('23505'), coded('22001'), coded('42P01'), new Error('x'), new MillraceError('MR1008', 'x'), undefined])
+    expect(isInfrastructure(error)).toBe(false);
 });
 
 test('data, constraint and trigger errors are poison; a missing table is not', () => {

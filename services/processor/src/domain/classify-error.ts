@@ -38,8 +38,13 @@ export function isInfrastructure(error: unknown): boolean {
   if (typeof error !== 'object' || error === null) return false;
   if ((error as { commitUnknown?: unknown }).commitUnknown === true) return true;
   const code = (error as { code?: unknown }).code;
-  if (typeof code !== 'string') return /^(Connection terminated|Client has encountered|Cannot use a pool|timeout exceeded when trying to connect)/.test(messageOf(error));
-  return isRetryableSql(error) || /^(08|28|53|57|58|XX)...$|^25006$/.test(code) || /^E(CONN|PIPE|HOST|NET|AI_|NOTFOUND|TIMEDOUT)/.test(code);
+  if (typeof code !== 'string')
+    return /^(Connection terminated|Client has encountered|Cannot use a pool|timeout exceeded when trying to connect)/.test(
+      messageOf(error),
+    );
+  return (
+    isRetryableSql(error) || /^(08|28|53|57|58|XX)...$|^25006$/.test(code) || /^E(CONN|PIPE|HOST|NET|AI_|NOTFOUND|TIMEDOUT)/.test(code)
+  );
 }
 
 /** Serialization failure, deadlock, lock timeout, cancelled statement: trying the transaction again is the remedy. */

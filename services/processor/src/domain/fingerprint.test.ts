@@ -12,13 +12,19 @@ test('numbers, uuids, hex and quoted texts become placeholders', () => {
 test('failures of one cause share a fingerprint; another job, class or text has another', () => {
   const a = fingerprintOf('sync', 'transient', 'timeout after 30 ms for "ada"');
   expect(fingerprintOf('sync', 'transient', 'timeout after 4 ms for "bob"')).toEqual(a);
-  const others = [fingerprintOf('other', 'transient', 'timeout after 30 ms for "ada"'), fingerprintOf('sync', 'permanent', 'timeout after 30 ms for "ada"'), fingerprintOf('sync', 'transient', 'refused')];
+  const others = [
+    fingerprintOf('other', 'transient', 'timeout after 30 ms for "ada"'),
+    fingerprintOf('sync', 'permanent', 'timeout after 30 ms for "ada"'),
+    fingerprintOf('sync', 'transient', 'refused'),
+  ];
   for (const other of others) expect(other.fingerprint).not.toBe(a.fingerprint);
 });
 
 test('the title is the first line, at most 120 characters, keeps an error code, and is never empty', () => {
   expect(fingerprintOf('j', 'transient', 'first 1\nat stack').title).toBe('first <n>');
   expect(fingerprintOf('j', 'transient', 'x '.repeat(200)).title).toHaveLength(120);
-  expect(fingerprintOf('j', 'timeout', 'MR1014 Item timed out: no result after 50 ms').title).toBe('MR1014 Item timed out: no result after <n> ms');
+  expect(fingerprintOf('j', 'timeout', 'MR1014 Item timed out: no result after 50 ms').title).toBe(
+    'MR1014 Item timed out: no result after <n> ms',
+  );
   expect(fingerprintOf('j', 'rejected', '').title).toBe('rejected');
 });

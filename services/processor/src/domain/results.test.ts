@@ -3,14 +3,36 @@ import { type Chunk, encodeStates } from '@millrace/core';
 import { fail, mergeResults, noResults, stateAfter } from './results.ts';
 
 const chunk = (over: Partial<Chunk> = {}): Chunk => ({
-  runId: 'j@manual:1', job: 'j', generation: 0, seq: 0, attempt: 1, size: 3, openedAt: 0, tickAt: 0, tick: 'manual:1', params: {},
-  items: [['a', 1], ['b', 2], ['c', 3]], ...over,
+  runId: 'j@manual:1',
+  job: 'j',
+  generation: 0,
+  seq: 0,
+  attempt: 1,
+  size: 3,
+  openedAt: 0,
+  tickAt: 0,
+  tick: 'manual:1',
+  params: {},
+  items: [
+    ['a', 1],
+    ['b', 2],
+    ['c', 3],
+  ],
+  ...over,
 });
 const transient = (message: string, retryAfter?: number) => ({ class: 'transient' as const, message, retryAfter });
 
 test('a transient failure stays open while attempts are left, everything else is final', () => {
-  expect([stateAfter({ class: 'transient' }, 1, 2), stateAfter({ class: 'transient' }, 2, 2), stateAfter({ class: 'timeout' }, 1, 2)]).toEqual(['f', 'x', 'f']);
-  expect([stateAfter({ class: 'permanent' }, 1, 2), stateAfter({ class: 'commit' }, 1, 2), stateAfter({ class: 'rejected' }, 1, 2)]).toEqual(['x', 'x', 'r']);
+  expect([
+    stateAfter({ class: 'transient' }, 1, 2),
+    stateAfter({ class: 'transient' }, 2, 2),
+    stateAfter({ class: 'timeout' }, 1, 2),
+  ]).toEqual(['f', 'x', 'f']);
+  expect([
+    stateAfter({ class: 'permanent' }, 1, 2),
+    stateAfter({ class: 'commit' }, 1, 2),
+    stateAfter({ class: 'rejected' }, 1, 2),
+  ]).toEqual(['x', 'x', 'r']);
 });
 
 test('results become states, failures by position, skip counts and the longest wait', () => {
@@ -21,7 +43,10 @@ test('results become states, failures by position, skip counts and the longest w
   fail(results, 2, transient('busy 2', 9), 1, 3);
   const settled = mergeResults(chunk(), undefined, results, [0, 1, 2]);
   expect(encodeStates(settled.states)).toBe('1s2f');
-  expect(settled.failures.map((f) => [f.position, f.key, f.message])).toEqual([[1, 'b', 'busy 1'], [2, 'c', 'busy 2']]);
+  expect(settled.failures.map((f) => [f.position, f.key, f.message])).toEqual([
+    [1, 'b', 'busy 1'],
+    [2, 'c', 'busy 2'],
+  ]);
   expect(settled.failures[0]?.fingerprint).toBe(settled.failures[1]?.fingerprint);
   expect(settled.skips).toEqual({ toString: 1 });
   expect(settled.retryAfter).toBe(9);

@@ -24,8 +24,12 @@ function textOf({ runId, ok, closed, balance, inbox, problems }: BooksReport): s
   const { open, ...counts } = balance;
   return [
     equationOf(counts, open),
-    ok ? `${closed ? 'balanced' : 'so far balanced'}: plan, ${inbox === 'checked' ? 'inbox' : 'inbox in another database, not checked'} and ledger agree` : `MR4003 the books of ${clean(runId)} do not balance:`,
-    ...problems.map(({ what, chunk, detail, keys = [] }) =>
-      `  ${what}${chunk ? ` (chunk ${chunk})` : ''}: ${detail}${keys.length > 0 ? `: ${keys.slice(0, SHOWN_KEYS).map(clean).join(', ')}${keys.length > SHOWN_KEYS ? ` and ${keys.length - SHOWN_KEYS} more` : ''}` : ''}`),
+    ok
+      ? `${closed ? 'balanced' : 'so far balanced'}: plan, ${inbox === 'checked' ? 'inbox' : 'inbox in another database, not checked'} and ledger agree`
+      : `MR4003 the books of ${clean(runId)} do not balance:`,
+    ...problems.map(
+      ({ what, chunk, detail, keys = [] }) =>
+        `  ${what}${chunk ? ` (chunk ${chunk})` : ''}: ${detail}${keys.length > 0 ? `: ${keys.slice(0, SHOWN_KEYS).map(clean).join(', ')}${keys.length > SHOWN_KEYS ? ` and ${keys.length - SHOWN_KEYS} more` : ''}` : ''}`,
+    ),
   ].join('\n');
 }

@@ -1,15 +1,15 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { codeOf } from '@millrace/core';
 import type { Console } from '@millrace/console';
+import { codeOf } from '@millrace/core';
 import { migrate } from '@millrace/postgres';
 import type { Platform, Service } from '@millrace/runtime';
 import { compose, startAll, stopAll } from '../compose.ts';
 import { apiOver, type ConsoleApi, type RunJson, runPath } from '../console-api.ts';
 import { EXIT, worstExitCode } from '../exit-codes.ts';
-import { number, type Output } from '../output.ts';
 import { migrationSets } from '../migrations.ts';
 import { Once } from '../once.ts';
 import { type LocalConfig, localConfig, openLocal } from '../open-local.ts';
+import { number, type Output } from '../output.ts';
 import { Progress } from '../progress.ts';
 import { reportOf } from '../run-report.ts';
 
@@ -34,24 +34,35 @@ export async function dev(output: Output, options: { once?: boolean }): Promise<
     running.push(...services, listening);
     const api = await apiOf(listening);
     const closed = new Set((await recent(api)).filter((run) => run.state === 'closed').map(idOf));
-    const once = options.once ? new Once([...platform.jobs.values()].map((job) => job.manifest), platform.database, Date.now()) : undefined;
+    const once = options.once
+      ? new Once(
+          [...platform.jobs.values()].map((job) => job.manifest),
+          platform.database,
+          Date.now(),
+        )
+      : undefined;
     await startAll(services);
     const url = listening.url ?? '';
     platform.announce(url);
     output.note(`Millrace runs ${number(platform.jobs.size)} job(s)${embedded ? ', embedded' : ''}. Dashboard: ${url}`);
     const progress = new Progress(options.once ? 2_000 : 10_000);
-    while (!stop.signal.aborted) {
-      const runs = await recent(api);
+    const reportClosed = async (runs: readonly RunJson[]): Promise<void> => {
       for (const run of runs.filter((one) => one.state === 'closed' && !closed.has(idOf(one))).reverse()) {
         closed.add(idOf(run));
         progress.clear();
         const full = await api.get<RunJson>(runPath(run.runId));
         output.object(full, () => reportOf(full));
       }
+    };
+    while (!stop.signal.aborted) {
+      const runs = await recent(api);
+      await reportClosed(runs);
       progress.show(runs.filter((run) => run.state !== 'closed'));
       const finished = await once?.finished((runId) => findRun(api, runId));
       if (finished) {
         progress.clear();
+        // The last run may have closed since the look above.
+        await reportClosed(await recent(api));
         return worstExitCode(finished.map((run) => run.verdict));
       }
       await delay(POLL_MS, undefined, { signal: stop.signal }).catch(() => undefined);
@@ -83,10 +94,14 @@ async function findRun(api: ConsoleApi, runId: string): Promise<RunJson | undefi
 
 async function apiOf(web: Console): Promise<ConsoleApi> {
   const app = await web.app();
-  return apiOver('this process', async (method, path) => {
-    const reply = await app.inject({ method, url: path, headers: { host: 'localhost' } });
-    return { status: reply.statusCode, text: reply.body };
-  }, async () => undefined);
+  return apiOver(
+    'this process',
+    async (method, path) => {
+      const reply = await app.inject({ method, url: path, headers: { host: 'localhost' } });
+      return { status: reply.statusCode, text: reply.body };
+    },
+    async () => undefined,
+  );
 }
 
 async function listen(platform: Platform, { console: asked, portChosen }: LocalConfig): Promise<Console> {

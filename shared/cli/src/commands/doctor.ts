@@ -47,7 +47,9 @@ export async function doctor(output: Output): Promise<number> {
     }
   }
   if (output.format !== 'table') output.rows(findings, []);
-  else for (const { check: name, ok, detail, fix } of findings) output.line(`${ok ? '✓' : '✗'} ${name}: ${detail}${fix ? `\n    fix: ${fix}` : ''}`);
+  else
+    for (const { check: name, ok, detail, fix } of findings)
+      output.line(`${ok ? '✓' : '✗'} ${name}: ${detail}${fix ? `\n    fix: ${fix}` : ''}`);
   return findings.every(({ ok }) => ok) ? EXIT.ok : EXIT.error;
 }
 

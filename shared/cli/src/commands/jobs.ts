@@ -10,9 +10,16 @@ export async function jobs(output: Output): Promise<number> {
     if (output.format !== 'table') output.rows(known, []);
     else if (known.length === 0) output.note('No planner has made a job known.');
     else {
-      output.rows(known.map((job) => ({
-        job: job.name, schedule: job.schedule?.cron.join(' | ') ?? '', zone: job.schedule?.timeZone ?? '', after: job.after.map((one) => `${one.job} (${one.on})`).join(', '), description: job.description,
-      })), ['job', 'schedule', 'zone', 'after', 'description']);
+      output.rows(
+        known.map((job) => ({
+          job: job.name,
+          schedule: job.schedule?.cron.join(' | ') ?? '',
+          zone: job.schedule?.timeZone ?? '',
+          after: job.after.map((one) => `${one.job} (${one.on})`).join(', '),
+          description: job.description,
+        })),
+        ['job', 'schedule', 'zone', 'after', 'description'],
+      );
     }
     return EXIT.ok;
   } finally {

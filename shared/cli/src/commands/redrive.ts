@@ -23,11 +23,16 @@ export async function redrive(output: Output, runId: string, options: RedriveOpt
     if (!options.yes) {
       if (!process.stdin.isTTY) throw usage('redrive asks before it starts; pass --yes where nobody can answer');
       const { failed = 0, rejected = 0, expired = 0, cancelled = 0 } = run.counts;
-      const what = options.key ? `${options.key.length} key(s)` : options.group ? `group ${options.group}` : `${number(failed + rejected + expired + cancelled)} item(s)`;
+      const what = options.key
+        ? `${options.key.length} key(s)`
+        : options.group
+          ? `group ${options.group}`
+          : `${number(failed + rejected + expired + cancelled)} item(s)`;
       if (!(await confirm(`Try ${what} of ${runId} again? [y/N] `))) return EXIT.refused;
     }
     const made = await api.post<{ runId: string; generation: number; items: number }>(`${runPath(runId)}/redrive`, {
-      ...(options.group === undefined ? {} : { group: options.group }), ...(options.key ? { keys: options.key } : {}),
+      ...(options.group === undefined ? {} : { group: options.group }),
+      ...(options.key ? { keys: options.key } : {}),
     });
     if (!options.wait && !api.works) {
       output.object(made, () => `${made.runId} generation ${made.generation}, ${number(made.items)} item(s)`);

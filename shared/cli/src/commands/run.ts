@@ -1,5 +1,5 @@
-import type { RunJson } from '../console-api.ts';
 import { connectApi } from '../connect-api.ts';
+import type { RunJson } from '../console-api.ts';
 import { EXIT, exitCodeOfVerdict } from '../exit-codes.ts';
 import type { Output } from '../output.ts';
 import { reportOf } from '../run-report.ts';
@@ -18,8 +18,10 @@ interface RunOptions {
 export async function run(output: Output, job: string, options: RunOptions): Promise<number> {
   const timeout = timeoutOf(options.timeout);
   const body = {
-    ...(options.param ? { params: paramsOf(options.param) } : {}), ...(options.key === undefined ? {} : { key: options.key }),
-    ...(options.at === undefined ? {} : { at: options.at }), ...(options.limit === undefined ? {} : { limit: options.limit }),
+    ...(options.param ? { params: paramsOf(options.param) } : {}),
+    ...(options.key === undefined ? {} : { key: options.key }),
+    ...(options.at === undefined ? {} : { at: options.at }),
+    ...(options.limit === undefined ? {} : { limit: options.limit }),
   };
   const api = await connectApi({ work: true, note: output.note });
   try {

@@ -27,10 +27,19 @@ export async function listRuns(output: Output, options: { job?: string; state?: 
     if (output.format !== 'table') output.rows(runs, []);
     else if (runs.length === 0) output.note('No runs yet. Start one: millrace run <job>');
     else {
-      output.rows(runs.map(({ runId, state, verdict, counts, durationMs, startedAt }) => ({
-        run: runId, state: verdict ?? state, planned: counts.planned, applied: counts['applied'], skipped: counts['skipped'],
-        failing: (counts['failed'] ?? 0) + (counts['rejected'] ?? 0) + (counts['expired'] ?? 0), took: duration(durationMs), started: startedAt.slice(0, 19),
-      })), ['run', 'state', 'planned', 'applied', 'skipped', 'failing', 'took', 'started']);
+      output.rows(
+        runs.map(({ runId, state, verdict, counts, durationMs, startedAt }) => ({
+          run: runId,
+          state: verdict ?? state,
+          planned: counts.planned,
+          applied: counts['applied'],
+          skipped: counts['skipped'],
+          failing: (counts['failed'] ?? 0) + (counts['rejected'] ?? 0) + (counts['expired'] ?? 0),
+          took: duration(durationMs),
+          started: startedAt.slice(0, 19),
+        })),
+        ['run', 'state', 'planned', 'applied', 'skipped', 'failing', 'took', 'started'],
+      );
     }
     return EXIT.ok;
   } finally {

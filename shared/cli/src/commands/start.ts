@@ -20,8 +20,15 @@ export async function start(output: Output, service: string): Promise<number> {
 }
 
 async function startEverything(output: Output): Promise<number> {
-  const [{ supervise, systemTime }, { checkMigrated }, { wireConsole }, { compose }, { localConfig, openLocal }, { migrationSets }] = await Promise.all([
-    import('@millrace/runtime'), import('@millrace/postgres'), import('@millrace/console'), import('../compose.ts'), import('../open-local.ts'), import('../migrations.ts')]);
+  const [{ supervise, systemTime }, { checkMigrated }, { wireConsole }, { compose }, { localConfig, openLocal }, { migrationSets }] =
+    await Promise.all([
+      import('@millrace/runtime'),
+      import('@millrace/postgres'),
+      import('@millrace/console'),
+      import('../compose.ts'),
+      import('../open-local.ts'),
+      import('../migrations.ts'),
+    ]);
   const config = await localConfig('info');
   const platform = await openLocal(config, 'all', {});
   try {
@@ -29,7 +36,12 @@ async function startEverything(output: Output): Promise<number> {
     const web = wireConsole(platform, config.console);
     const services = [...(await compose(platform, { scheduled: true, firstTick: 'now', alone: config.mode === 'embedded' })), web];
     const { ended } = supervise({
-      services, time: systemTime, log: platform.log, grace: config.platform.grace, signals: process, exit: (code) => process.exit(code),
+      services,
+      time: systemTime,
+      log: platform.log,
+      grace: config.platform.grace,
+      signals: process,
+      exit: (code) => process.exit(code),
       started: () => {
         platform.announce(web.url ?? '');
         output.note(`All services run. Console: ${web.url ?? ''}`);
