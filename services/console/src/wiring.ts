@@ -21,21 +21,19 @@ export function wireConsole(platform: Platform, config: Partial<ConsoleConfig> =
   container.bind(LEDGER).toResolvedValue(({ database }: Platform) => new PostgresLedger(database), [PLATFORM]);
   container.bind(BOOKS).toResolvedValue(({ database }: Platform) => new PostgresBooks(database), [PLATFORM]);
   container.bind(REGISTRY).toResolvedValue(({ events }: Platform) => new BucketRegistry(events), [PLATFORM]);
-  container
-    .bind(Console)
-    .toResolvedValue(
-      (p: Platform, c: ConsoleConfig, ledger: Ledger, books: Books, registry: Registry) =>
-        new Console(p, c, {
-          ledger,
-          books,
-          registry,
-          publisher: p.events,
-          log: p.log,
-          time: p.time,
-          random: p.random,
-          checkParams: (job, params) => void p.jobs.get(job)?.parseParams(params),
-        }),
-      [PLATFORM, CONFIG, LEDGER, BOOKS, REGISTRY],
-    );
+  container.bind(Console).toResolvedValue(
+    (p: Platform, c: ConsoleConfig, ledger: Ledger, books: Books, registry: Registry) =>
+      new Console(p, c, {
+        ledger,
+        books,
+        registry,
+        publisher: p.events,
+        log: p.log,
+        time: p.time,
+        random: p.random,
+        checkParams: (job, params) => void p.jobs.get(job)?.parseParams(params),
+      }),
+    [PLATFORM, CONFIG, LEDGER, BOOKS, REGISTRY],
+  );
   return container.get(Console);
 }

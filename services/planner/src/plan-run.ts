@@ -1,7 +1,6 @@
 import { codeOf, type Envelope, MillraceError, messageOf, noCounts, type Time } from '@millrace/core';
 import type { Publisher } from '@millrace/messaging';
-import type { Queryable } from '@millrace/postgres';
-import { checkpoint, isCheckpoint, type Job } from 'millrace';
+import { checkpoint, type ItemsContext, isCheckpoint, type Job } from 'millrace';
 import { encodeChunk } from './chunk-message.ts';
 import { type BuiltChunk, ChunkBuilder, keyText } from './domain/chunk-builder.ts';
 import { KeySet } from './domain/key-set.ts';
@@ -20,7 +19,8 @@ export interface PlanContext {
   readonly events: Publisher;
   readonly work: Publisher;
   readonly time: Time;
-  readonly database: Queryable;
+  /** What a job's `items` may read: the default database. */
+  readonly query: ItemsContext['query'];
   /** Chunks of one run that may be in the broker at once. */
   readonly window: number;
   /** Called when chunks could not go out at once, so that the dispatcher takes them. */
@@ -93,13 +93,13 @@ class Planning {
 
   async run(signal: AbortSignal): Promise<void> {
     await this.#recall();
-    const { time, database } = this.#context;
+    const { time, query } = this.#context;
     const source = this.#job.items({
       tick: { id: this.#run.tick, at: new Date(this.#run.nominal ?? this.#run.openedAt) },
       params: this.#run.params,
       cursor: this.#run.cursor,
       checkpoint,
-      query: (sql, params) => database.query(sql, params),
+      query,
       signal,
     });
     let index = 0;

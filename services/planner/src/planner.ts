@@ -128,7 +128,15 @@ export class Planner implements Service {
       const result = await planRun(
         run,
         job,
-        { store: this.#store, work, events, time, database, window: this.#config.window, wakeDispatcher: this.#dispatcher.wake },
+        {
+          store: this.#store,
+          work,
+          events,
+          time,
+          query: (sql, params) => database.query(sql, params),
+          window: this.#config.window,
+          wakeDispatcher: this.#dispatcher.wake,
+        },
         signal,
       );
       log.debug({ run: run.runId, result }, 'planning ended');

@@ -379,6 +379,16 @@ describe('function sinks', () => {
   });
 });
 
+test('a chunk without items is answered from the inbox; without a row it is parked, not made up', async () => {
+  const { send, fact, parked } = await start(sampleJob({ process: copied, write: insert }));
+  await send(sampleChunk(3));
+  expect((await fact(1)).outcomes).toBe('3a');
+  await send({ ...sampleChunk(3), items: [], positions: [] });
+  expect((await fact(2)).outcomes).toBe('3a');
+  await send({ ...sampleChunk(3), seq: 9, items: [], positions: [] });
+  expect(JSON.stringify(await parked(1))).toContain('MR4003');
+});
+
 describe('messages that cannot be worked', () => {
   test('are parked with their reason: another version, another job, contradicting positions', async () => {
     const { parked } = await start(sampleJob({ process: copied, write: insert }));

@@ -49,7 +49,11 @@ export class SettleChunk {
   /** The fact to publish. Rejects only for infrastructure: then no item has spent an attempt. */
   async settle(chunk: Chunk, sentAt: number, deliveries: number): Promise<ChunkSettled> {
     const started = this.#time.now();
-    const known = deliveries === 1 && chunk.attempt === 1 ? undefined : await this.#inbox.find(chunk);
+    // A chunk without items only asks for its fact again: somebody has lost it.
+    const asked = chunk.items.length === 0;
+    const known = deliveries === 1 && chunk.attempt === 1 && !asked ? undefined : await this.#inbox.find(chunk);
+    if (asked && !known)
+      throw new MillraceError('MR4003', `the inbox row of ${chunk.runId}/${chunk.generation}/${chunk.seq}, settled before, is gone`);
     const todo = todoOf(chunk, known);
     if (known && todo.length === 0) return factOf(chunk, known);
     const results = await runItems({ job: this.#job, chunk, todo, slots: this.#slots, time: this.#time, log: this.#log });

@@ -54,7 +54,6 @@ export function tableOf(rows: readonly object[], columns: readonly string[], col
 
 /** One line without anything that steers a terminal. */
 export function clean(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is taken out
   return stripVTControlCharacters(text).replace(/[\u0000-\u001f\u007f-\u009f]+/g, ' ');
 }
 

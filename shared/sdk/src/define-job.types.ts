@@ -5,17 +5,9 @@ import { postgres } from './postgres.ts';
 
 /** What the compiler must accept and refuse. Checked by tsc; never run. */
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
-declare function expectType<Expected>(): <Actual>(
-  actual: Actual,
-  ...same: Equal<Actual, Expected> extends true ? [] : ['types differ']
-) => void;
+declare function expectType<Expected>(): <Actual>(actual: Actual, ...same: Equal<Actual, Expected> extends true ? [] : ['types differ']) => void;
 
-interface City {
-  id: number;
-  name: string;
-  tags?: string[];
-  at: { lat: number; lon: number } | null;
-}
+interface City { id: number; name: string; tags?: string[]; at: { lat: number; lon: number } | null }
 declare const cities: City[];
 
 export const good = defineJob('good', { params: Type.Object({ limit: Type.Optional(Type.Number()) }), schedule: { cron: '* * * * *' } })
@@ -42,17 +34,14 @@ export const good = defineJob('good', { params: Type.Object({ limit: Type.Option
     }),
   );
 
-export const plainFunctions = defineJob('good')
-  .items(() => cities, { key: (city) => city.id })
-  .process((city) => city.id)
+export const plainFunctions = defineJob('good').items(() => cities, { key: (city) => city.id }).process((city) => city.id)
   .commit((effects, { effectIds }) => {
     expectType<readonly number[]>()(effects);
     expectType<readonly string[]>()(effectIds);
   });
 
-export const standardSchema = defineJob('good', {
-  params: { '~standard': { version: 1, vendor: 'x', validate: () => ({ value: { day: 'x' } }) } },
-}).items(({ params }) => [(expectType<{ day: string }>()(params), params.day)], { key: (day) => day });
+export const standardSchema = defineJob('good', { params: { '~standard': { version: 1, vendor: 'x', validate: () => ({ value: { day: 'x' } }) } } })
+  .items(({ params }) => [(expectType<{ day: string }>()(params), params.day)], { key: (day) => day });
 
 const job = defineJob('bad');
 // @ts-expect-error the key is missing
@@ -64,12 +53,7 @@ job.items(() => cities, { key: (city) => city.at });
 // @ts-expect-error a Date comes back as a string
 job.items(() => [{ id: 1, at: new Date(0) }], { key: (item) => item.id });
 // @ts-expect-error a Date deep inside
-job.items(
-  async function* () {
-    yield { id: 1, deep: [{ at: new Date(0) }] };
-  },
-  { key: (item) => item.id },
-);
+job.items(async function* () { yield { id: 1, deep: [{ at: new Date(0) }] }; }, { key: (item) => item.id });
 // @ts-expect-error a Map comes back empty
 job.items(() => [{ id: 1, m: new Map<string, string>() }], { key: (item) => item.id });
 // @ts-expect-error a function is lost

@@ -32,7 +32,6 @@ export function contradictionIn(chunk: Pick<Chunk, 'positions' | 'items' | 'size
   const { positions, items, size } = chunk;
   if (!positions) return items.length === size ? undefined : `${items.length} items in a chunk of ${size} without positions`;
   if (positions.length !== items.length) return `${positions.length} positions for ${items.length} items`;
-  if (items.length === 0) return 'no items';
   for (let i = 0; i < positions.length; i++) {
     const position = positions[i] as number;
     if (position >= size) return `position ${position} in a chunk of ${size}`;
