@@ -21,7 +21,7 @@ export const ERRORS = {
   MR1013: { title: 'Invalid parameters', fix: 'Pass parameters that match the schema in `params` of the job.' },
   MR1014: { title: 'Item timed out', fix: 'Raise `timeout`, or hand `signal` to whatever the item waits for.' },
   MR1015: { title: 'Commit of an effect failed', fix: 'Look at the cause: usually a constraint of the target table that this row breaks.' },
-  MR2001: { title: 'Invalid configuration', fix: 'Correct the named options; `millrace config print` shows what is in force.' },
+  MR2001: { title: 'Invalid configuration', fix: 'Correct the named options as described in docs/options.md.' },
   MR2002: { title: 'No jobs found', fix: 'Export at least one `defineJob(…)` from a file in the jobs folder, or set MILLRACE_JOBS.' },
   MR2003: { title: 'A job file failed to load', fix: 'Mend the error shown; `node --check` and your type checker help.' },
   MR2004: { title: 'Unknown job', fix: 'Run `millrace jobs` to see the jobs that are known.' },
