@@ -8,7 +8,7 @@ import { factEnvelope } from './owed-facts.ts';
 import type { OwedFact, PlanningRun, PlanStore } from './plan-store.ts';
 
 /** Chunks stored in one statement, at most; the first ones go out sooner. */
-const FLUSH_CHUNKS = 16;
+const FLUSH_CHUNKS = 8;
 /** A slow source's items do not wait longer than this for company. */
 const LINGER = 500;
 /** A source that fails is asked again this often before the plan counts as failed. */
@@ -69,7 +69,7 @@ class Planning {
   readonly #context: PlanContext;
   readonly #builder: ChunkBuilder;
   readonly #keys = new KeySet();
-  /** Keys of chunks that are cut but not stored yet, and of the last few read back. */
+  /** Keys of the last few chunks that were read back. */
   readonly #keysBySeq = new Map<number, ReadonlySet<string>>();
   readonly #publishing = new Set<Promise<void>>();
   #pending: BuiltChunk[] = [];
@@ -186,13 +186,15 @@ class Planning {
 
   async #keysOf(seq: number): Promise<ReadonlySet<string>> {
     if (seq === this.#builder.seq) return new Set(this.#builder.openKeys);
+    const pending = this.#pending.find((chunk) => chunk.seq === seq);
+    if (pending) return new Set(pending.keys);
     const held = this.#keysBySeq.get(seq);
     if (held) return held;
     const [stored] = await this.#context.store.storedKeys(this.#run.runId, seq, 1);
     const keys = new Set(stored?.seq === seq ? stored.keys : []);
     for (const old of this.#keysBySeq.keys()) {
-      if (this.#keysBySeq.size < 64) break;
-      if (!this.#pending.some((chunk) => chunk.seq === old)) this.#keysBySeq.delete(old);
+      if (this.#keysBySeq.size < 16) break;
+      this.#keysBySeq.delete(old);
     }
     this.#keysBySeq.set(seq, keys);
     return keys;
@@ -205,7 +207,6 @@ class Planning {
 
   #hold(chunk: BuiltChunk): void {
     this.#pending.push(chunk);
-    this.#keysBySeq.set(chunk.seq, new Set(chunk.keys));
   }
 
   /** Stores what is pending; the first `window` chunks of a run go to the broker straight from memory. */
@@ -226,13 +227,12 @@ class Planning {
     }
     this.#pending = [];
     this.#flushed += chunks.length;
-    for (const chunk of chunks) this.#keysBySeq.delete(chunk.seq);
     const outgoing = chunks.filter((chunk) => chunk.seq < direct);
     if (outgoing.length < chunks.length) this.#context.wakeDispatcher();
     if (outgoing.length === 0) return;
     const publishing = this.#publish(outgoing).finally(() => this.#publishing.delete(publishing));
     this.#publishing.add(publishing);
-    if (this.#publishing.size >= 4) await Promise.race(this.#publishing);
+    if (this.#publishing.size >= 2) await Promise.race(this.#publishing);
   }
 
   async #publish(chunks: readonly BuiltChunk[]): Promise<void> {
