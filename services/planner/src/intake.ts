@@ -1,5 +1,6 @@
 import {
   ChunkSettled,
+  dependenciesMet,
   done,
   type Milliseconds,
   manualTick,
@@ -16,7 +17,6 @@ import {
 import type { Delivery } from '@millrace/messaging';
 import type { Logger } from '@millrace/runtime';
 import type { Job } from 'millrace';
-import { dependenciesMet } from './domain/dependencies-met.ts';
 import { retryDelay } from './domain/retry-delay.ts';
 import type { PlanStore } from './plan-store.ts';
 

@@ -1,4 +1,4 @@
-import { type Dependency, formatInstant, type JobManifest, latestDue, runIdOf } from '@millrace/core';
+import { dependenciesMet, formatInstant, type JobManifest, latestDue, runIdOf } from '@millrace/core';
 import type { Queryable } from '@millrace/postgres';
 import type { RunJson } from './console-api.ts';
 
@@ -47,18 +47,11 @@ export class Once {
       for (const { name, after } of this.#manifests) {
         if (
           after.some(({ job }) => job === run.job) &&
-          after.every((one) => met(one, runs.get(runIdOf(one.job, run.tick))?.verdict ?? null))
+          dependenciesMet(after, new Map(after.map(({ job }) => [job, runs.get(runIdOf(job, run.tick))?.verdict ?? null])))
         )
           this.#expected.add(runIdOf(name, run.tick));
       }
     }
     return this.#expected.size > size ? undefined : [...runs.values()];
   }
-}
-
-function met({ on }: Dependency, verdict: string | null): boolean {
-  if (verdict === null) return false;
-  if (on === 'closed') return true;
-  if (on === 'failure') return verdict === 'failed';
-  return verdict === 'succeeded' || (on === 'acceptable' && verdict === 'partial');
 }

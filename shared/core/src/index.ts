@@ -1,4 +1,5 @@
 export * from './channels.ts';
+export * from './dependencies-met.ts';
 export * from './errors.ts';
 export * from './ids.ts';
 export * from './json.ts';

@@ -1,4 +1,4 @@
-import type { Dependency } from '@millrace/core';
+import type { Dependency } from './manifest.ts';
 
 /** Whether every dependency is closed with a verdict that it accepts. `verdicts` holds null for runs still open. */
 export function dependenciesMet(after: readonly Dependency[], verdicts: ReadonlyMap<string, string | null>): boolean {
