@@ -1,4 +1,5 @@
-import { option } from '@millrace/runtime';
+import type { Milliseconds } from '@millrace/core';
+import { option, retentionOptions } from '@millrace/runtime';
 
 /** What can be set about a console. */
 export interface ConsoleConfig {
@@ -6,9 +7,11 @@ export interface ConsoleConfig {
   readonly host: string;
   /** Port to listen on; 0 takes a free one. Default 4400. */
   readonly port: number;
+  /** How long inboxes are kept; 0: for ever. Older runs cannot be redriven, and their inbox is not audited. Default 30 d. */
+  readonly inboxRetention: Milliseconds;
 }
 
-export const consoleDefaults: ConsoleConfig = { host: '127.0.0.1', port: 4400 };
+export const consoleDefaults: ConsoleConfig = { host: '127.0.0.1', port: 4400, inboxRetention: 30 * 86_400_000 };
 
 export const consoleOptions = {
   host: option({
@@ -24,4 +27,5 @@ export const consoleOptions = {
     max: 65_535,
     description: 'Port of API and dashboard; 0 takes a free one.',
   }),
+  inboxRetention: retentionOptions.inboxRetention,
 };

@@ -1,11 +1,18 @@
+import type { Milliseconds } from '@millrace/core';
+import { type Declared, option, retentionOptions } from '@millrace/runtime';
+
 /** What can be set about a planner. */
 export interface PlannerConfig {
   /** Chunks of one run that may be in the broker at once. Default 1000. */
   readonly window: number;
   /** Runs that one planner plans at the same time. Default 4. */
   readonly planning: number;
-  /** Milliseconds between scans for due ticks. Default 30000. */
-  readonly scanEvery: number;
+  /** Time between scans for due ticks. Default 30 s. */
+  readonly scanEvery: Milliseconds;
+  /** Plans of closed runs older than this are deleted; 0 keeps them. Default 90 d. */
+  readonly retention: Milliseconds;
+  /** How long inboxes are kept; 0: for ever. A redrive of a run that may outlive them is refused. Default 30 d. */
+  readonly inboxRetention: Milliseconds;
   /**
    * Where a new job's schedule starts: `now`, or `latest` to run its latest past tick at once (`millrace dev`).
    * Default `now`.
@@ -15,4 +22,40 @@ export interface PlannerConfig {
   readonly alone: boolean;
 }
 
-export const plannerDefaults: PlannerConfig = { window: 1_000, planning: 4, scanEvery: 30_000, firstTick: 'now', alone: false };
+export const plannerDefaults: PlannerConfig = {
+  window: 1_000,
+  planning: 4,
+  scanEvery: 30_000,
+  retention: 90 * 86_400_000,
+  inboxRetention: 30 * 86_400_000,
+  firstTick: 'now',
+  alone: false,
+};
+
+export const plannerOptions = {
+  window: option({
+    env: 'MILLRACE_PLANNER_WINDOW',
+    kind: 'integer',
+    default: plannerDefaults.window,
+    min: 1,
+    max: 100_000,
+    description: 'Chunks of one run that may be in the broker at once.',
+  }),
+  planning: option({
+    env: 'MILLRACE_PLANNER_PLANNING',
+    kind: 'integer',
+    default: plannerDefaults.planning,
+    min: 1,
+    max: 100,
+    description: 'Runs that one planner plans at the same time.',
+  }),
+  scanEvery: option({
+    env: 'MILLRACE_PLANNER_SCAN',
+    kind: 'duration',
+    default: plannerDefaults.scanEvery,
+    description: 'Time between scans for due ticks that no clock has told of: how late a run may be when the event broker is lost.',
+  }),
+  ...retentionOptions,
+  firstTick: plannerDefaults.firstTick,
+  alone: plannerDefaults.alone,
+} satisfies Declared<PlannerConfig>;

@@ -1,2 +1,2 @@
-export { type PlannerConfig, plannerDefaults } from './config.ts';
+export { type PlannerConfig, plannerDefaults, plannerOptions } from './config.ts';
 export { wirePlanner } from './wiring.ts';

@@ -1,7 +1,7 @@
 import { main } from '@millrace/runtime';
-import { plannerDefaults } from './config.ts';
+import { plannerOptions } from './config.ts';
 import { wirePlanner } from './wiring.ts';
 
-await main('planner', wirePlanner, plannerDefaults, {
+await main('planner', wirePlanner, plannerOptions, {
   migrations: [{ schema: 'planner', source: new URL('../migrations', import.meta.url) }],
 });

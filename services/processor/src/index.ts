@@ -1,2 +1,2 @@
-export { type ProcessorConfig, processorDefaults } from './config.ts';
+export { type ProcessorConfig, processorDefaults, processorOptions } from './config.ts';
 export { wireProcessor } from './wiring.ts';

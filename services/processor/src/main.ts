@@ -1,5 +1,5 @@
 import { main } from '@millrace/runtime';
-import { processorDefaults } from './config.ts';
+import { processorOptions } from './config.ts';
 import { wireProcessor } from './wiring.ts';
 
-await main('processor', wireProcessor, processorDefaults);
+await main('processor', wireProcessor, processorOptions);

@@ -1,4 +1,14 @@
+import type { ClockConfig } from '@millrace/clock';
+import type { PlannerConfig } from '@millrace/planner';
+import type { ProcessorConfig } from '@millrace/processor';
 import type { Platform, Service } from '@millrace/runtime';
+
+/** What environment and configuration file say about each service. */
+export interface ServiceSettings {
+  readonly planner: PlannerConfig;
+  readonly processor: ProcessorConfig;
+  readonly clock: ClockConfig;
+}
 
 export interface ComposeOptions {
   /** False: ticks are nobody's business here, runs start by triggers only. */
@@ -7,10 +17,11 @@ export interface ComposeOptions {
   readonly firstTick: 'now' | 'latest';
   /** No other process works on this database. */
   readonly alone: boolean;
+  readonly settings: ServiceSettings;
 }
 
 /** Audit, planner, processor and clock of one process, in the order of their start. The consoles are their callers'. */
-export async function compose(platform: Platform, { scheduled, firstTick, alone }: ComposeOptions): Promise<readonly Service[]> {
+export async function compose(platform: Platform, { scheduled, firstTick, alone, settings }: ComposeOptions): Promise<readonly Service[]> {
   const [{ wireAudit }, { wirePlanner }, { wireProcessor }, { wireClock }] = await Promise.all([
     import('@millrace/audit'),
     import('@millrace/planner'),
@@ -18,7 +29,12 @@ export async function compose(platform: Platform, { scheduled, firstTick, alone 
     import('@millrace/clock'),
   ]);
   const given = scheduled ? platform : { ...platform, jobs: unscheduled(platform.jobs) };
-  return [wireAudit(given), wirePlanner(given, { firstTick, alone }), wireProcessor(given), ...(scheduled ? [wireClock(given)] : [])];
+  return [
+    wireAudit(given),
+    wirePlanner(given, { ...settings.planner, firstTick, alone }),
+    wireProcessor(given, settings.processor),
+    ...(scheduled ? [wireClock(given, settings.clock)] : []),
+  ];
 }
 
 function unscheduled(jobs: Platform['jobs']): Platform['jobs'] {

@@ -9,6 +9,7 @@ export { type Mode, missingUrls, modeOf, type Needs, type OpenPlatform, type Ope
 export { isOption, type Option, type OptionKind, type Options, option, readOptions, shown, type ValuesOf } from './options.ts';
 export type * from './platform.ts';
 export { type OptionRow, optionRows, type PlatformConfig, platformOptions } from './platform-options.ts';
+export { retentionOptions } from './retention-options.ts';
 export { type Supervised, type Supervision, supervise } from './supervise.ts';
 export { systemTime } from './system-time.ts';
 export { VERSION } from './version.ts';

@@ -72,7 +72,14 @@ export function optionRows(options: Readonly<Record<string, unknown>>, section?:
     env: one.env + (one.secret ? ` (or ${one.env}_FILE)` : ''),
     file: section ? `${section}.${name}` : name,
     kind: one.choices ? one.choices.join(' | ') : one.kind,
-    default: one.default === undefined ? '' : one.kind === 'duration' ? `${Number(one.default)} ms` : String(one.default),
+    default: one.default === undefined ? '' : one.kind === 'duration' ? durationText(Number(one.default)) : String(one.default),
     description: one.description,
   }));
+}
+
+/** In the largest unit that needs no fraction. */
+function durationText(duration: number): string {
+  const units = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1_000 };
+  const [unit, size] = Object.entries(units).find(([, length]) => duration > 0 && duration % length === 0) ?? ['ms', 1];
+  return `${duration / size}${unit}`;
 }

@@ -29,7 +29,7 @@ export async function dev(output: Output, options: { once?: boolean }): Promise<
   const running: Service[] = [];
   try {
     await migrate(platform.database, migrationSets);
-    const services = await compose(platform, { scheduled: true, firstTick: 'latest', alone: embedded });
+    const services = await compose(platform, { scheduled: true, firstTick: 'latest', alone: embedded, settings: config.services });
     const listening = await listen(platform, config);
     running.push(...services, listening);
     const api = await apiOf(listening);

@@ -34,7 +34,10 @@ async function startEverything(output: Output): Promise<number> {
   try {
     await checkMigrated(platform.database, migrationSets);
     const web = wireConsole(platform, config.console);
-    const services = [...(await compose(platform, { scheduled: true, firstTick: 'now', alone: config.mode === 'embedded' })), web];
+    const services = [
+      ...(await compose(platform, { scheduled: true, firstTick: 'now', alone: config.mode === 'embedded', settings: config.services })),
+      web,
+    ];
     const { ended } = supervise({
       services,
       time: systemTime,
