@@ -1,10 +1,8 @@
 import type { MigrationSet } from '@millrace/postgres';
 
-const folder = (service: string) => new URL(`../../../services/${service}/migrations/`, import.meta.url);
-
 /** Every schema of a Millrace database, in the order in which they are made. */
 export const migrationSets: readonly MigrationSet[] = [
-  { schema: 'planner', source: folder('planner') },
-  { schema: 'audit', source: folder('audit') },
-  { schema: 'millrace', source: folder('processor') },
+  { schema: 'planner', source: new URL('../../../services/planner/migrations/', import.meta.url) },
+  { schema: 'audit', source: new URL('../../../services/audit/migrations/', import.meta.url) },
+  { schema: 'millrace', source: new URL('../../../services/processor/migrations/', import.meta.url) },
 ];
