@@ -1,77 +1,100 @@
 /**
- * How fast is sunrise-table, embedded and on servers, against a plain COPY of the same rows into the same database? Rounds are
- * interleaved, servers are private and durable. The machine is noisy: read the ratios.
+ * How fast is the whole job: plan N items, hash each, write one row for each exactly once, know what became of all? Millrace, its
+ * peers and the limits take turns on the same private servers; see docs/performance.md.
+ *
+ *     npm run bench -- --items 200000 --rounds 3 --only millrace,graphile-worker
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { connectPostgres, type Database, openPglite } from '@millrace/postgres';
-import { startNats, startPostgres, startRabbit, waitFor } from '@millrace/testing';
-import { MillraceProcess, millrace } from '../shared/cli/src/millrace-process.ts';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { connectPostgres, type Database } from '@millrace/postgres';
+import { buildBundles } from './bundles.ts';
+import type { Contender } from './contender.ts';
+import { cpuSeconds, peakMemory } from './cost.ts';
+import { limits } from './limits.ts';
+import { embedded, onServers } from './millrace.ts';
+import { peerContenders } from './peers.ts';
+import { type Measurement, summarise, table } from './report.ts';
+import { type Servers, serverProcesses, startServers } from './servers.ts';
+import { CREATE_TABLE, TABLE } from './workload.ts';
 
-const ROUNDS = Number(process.env['ROUNDS'] ?? 3);
-const COLUMNS = ['city_id', 'name', 'country', 'day', 'sunrise', 'sunset', 'day_length_s'];
-const results: Record<string, number[]> = {};
+const { values } = parseArgs({
+  options: {
+    items: { type: 'string', default: '50000' },
+    rounds: { type: 'string', default: '3' },
+    warm: { type: 'string', default: '5000' },
+    only: { type: 'string' },
+    out: { type: 'string', default: 'bench/dist' },
+  },
+});
+const items = Number(values.items);
+const only = values.only?.split(',');
+const all: readonly Contender[] = [onServers(1), onServers(2), embedded, ...peerContenders, ...limits];
+const contenders = all.filter(({ name }) => !only || only.includes(name));
+const unknown = only?.filter((name) => !all.some((contender) => contender.name === name)) ?? [];
+if (unknown.length > 0 || contenders.length === 0)
+  throw new Error(`--only ${unknown.join(',')}: known are ${all.map(({ name }) => name).join(', ')}`);
 
-const [rabbit, nats, postgres] = await Promise.all([startRabbit(), startNats(), startPostgres({ durable: true })]);
-const env = { AMQP_URL: rabbit.url, NATS_URL: nats.url, DATABASE_URL: postgres.url, MILLRACE_HTTP_PORT: '0' };
-await millrace(['migrate'], env);
-const services = ['clock', 'planner', 'processor', 'audit', 'console'].map((service) => new MillraceProcess(['start', service], env));
-const db = await connectPostgres({ url: postgres.url });
+await buildBundles();
+const servers = await startServers();
+const db = await connectPostgres({ url: servers.postgres.url });
+const measurements: Measurement[] = [];
 try {
-  await waitFor(() => services.every((service) => service.stderr.includes(' started')), { timeout: 60_000 });
-  for (let round = 0; round < ROUNDS; round++) {
-    await embedded();
-    const { code, stdout, stderr } = await millrace(['run', 'sunrise-table', '--key', `bench-${round}`, '--wait', '-o', 'json'], env);
-    if (code !== 0) throw new Error(stderr);
-    record('servers: Millrace, one processor', JSON.parse(stdout).itemsPerSecond);
-    await copyLimit(db, 'servers: one plain COPY');
+  await db.query(CREATE_TABLE);
+  for (let round = 1; round <= Number(values.rounds); round++) {
+    for (const contender of contenders) {
+      const measurement = await measure(contender, servers, db);
+      measurements.push(measurement);
+      process.stderr.write(`round ${round}: ${contender.label}: ${Math.round(items / measurement.seconds).toLocaleString('en')} items/s\n`);
+    }
   }
 } finally {
   await db.close();
-  await Promise.all(services.map((service) => service.end('SIGTERM')));
-  await Promise.all([rabbit, nats, postgres].map((server) => server.stop()));
+  await servers.stop();
 }
 
-const medians = Object.fromEntries(
-  Object.entries(results).map(([name, rates]) => [name, rates.sort((a, b) => a - b)[rates.length >> 1] as number]),
+const summary = summarise(contenders, measurements, items);
+mkdirSync(values.out, { recursive: true });
+writeFileSync(
+  `${values.out}/bench.json`,
+  `${JSON.stringify({ items, rounds: Number(values.rounds), node: process.version, contenders: summary, measurements }, undefined, 1)}\n`,
 );
-const rows = Object.entries(medians).map(([name, rate]) => {
-  const limit = medians[name.startsWith('embedded') ? 'embedded: one plain COPY' : 'servers: one plain COPY'] as number;
-  return `| ${name} | ${Math.round(rate).toLocaleString('en')} | ${(rate / limit).toFixed(2)} |`;
-});
-process.stdout.write(`| what (138,398 items, median of ${ROUNDS}) | items/s | ratio to COPY |\n|---|---|---|\n${rows.join('\n')}\n`);
+process.stdout.write(table(summary, items, Number(values.rounds)));
 
-async function embedded(): Promise<void> {
-  const data = mkdtempSync(join(tmpdir(), 'millrace-bench-'));
+/** Fresh processes, a small run to warm them up, then the run that counts. */
+async function measure(contender: Contender, servers: Servers, db: Database): Promise<Measurement> {
+  const opened = await contender.open(servers);
   try {
-    const { stdout } = await millrace(['dev', '--once', '-o', 'jsonl'], { MILLRACE_DATA: data, MILLRACE_HTTP_PORT: '0' });
-    const run = stdout
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line))
-      .find((report) => report.job === 'sunrise-table');
-    record('embedded: Millrace', run.itemsPerSecond);
-    const pglite = await openPglite({ directory: data });
-    await copyLimit(pglite, 'embedded: one plain COPY');
-    await pglite.close();
+    await empty(db);
+    await opened.run(Number(values.warm));
+    await empty(db);
+    // What a contender before has left to be written must not be on this one's account.
+    await db.query('checkpoint');
+    const processes = { ...opened.processes, ...serverProcesses(servers, contender.uses) };
+    const before = await cpuSeconds(processes);
+    const started = performance.now();
+    await opened.run(items);
+    const seconds = (performance.now() - started) / 1_000;
+    const after = await cpuSeconds(processes);
+    if (contender.writes) await expectRows(db, contender);
+    return {
+      name: contender.name,
+      seconds,
+      cpu: Object.fromEntries(Object.entries(after).map(([name, total]) => [name, total - (before[name] ?? 0)])),
+      memory: await peakMemory(opened.processes),
+    };
   } finally {
-    rmSync(data, { recursive: true, force: true });
+    await opened.close();
   }
 }
 
-/** The rows that the job wrote, into an empty table with the same key, in one COPY. */
-async function copyLimit(database: Database, name: string): Promise<void> {
-  const { rows } = await database.query(`select ${COLUMNS.join(', ')} from sunrise`);
-  await database.query('create table copied (like sunrise including all)');
-  const values = rows.map((row) => COLUMNS.map((column) => row[column]));
-  const started = performance.now();
-  await database.transaction((tx) => tx.copy('copied', COLUMNS, values));
-  record(name, (rows.length * 1_000) / (performance.now() - started));
-  await database.query('drop table copied');
+async function empty(db: Database): Promise<void> {
+  await db.query(`truncate ${TABLE}`);
 }
 
-function record(name: string, rate: number): void {
-  results[name] ??= [];
-  results[name].push(rate);
+async function expectRows(db: Database, { label }: Contender): Promise<void> {
+  const { rows } = await db.query<{ rows: string; different: string }>(
+    `select count(*) as rows, count(distinct id) as different from ${TABLE}`,
+  );
+  if (Number(rows[0]?.rows) !== items || Number(rows[0]?.different) !== items)
+    throw new Error(`${label} left ${JSON.stringify(rows[0])} of ${items} rows`);
 }

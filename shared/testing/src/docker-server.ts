@@ -35,6 +35,7 @@ export async function startDockerServer(recipe: ServerRecipe): Promise<TestServe
 /** One container with its own anonymous volume. */
 class DockerServer implements TestServer {
   readonly url: string;
+  readonly pid = undefined;
   readonly #recipe: ServerRecipe;
   readonly #port: number;
   readonly #container: string;

@@ -47,6 +47,10 @@ class LocalServer implements TestServer {
     this.#program = program;
   }
 
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
   async restart(): Promise<void> {
     await this.#shutDown();
     if (!this.#prepared) await this.#prepare();

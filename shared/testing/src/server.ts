@@ -2,6 +2,8 @@
 export interface TestServer {
   /** Stays the same over `restart` and `reset`. */
   readonly url: string;
+  /** Its process, while it runs on this machine and not in a container. */
+  readonly pid: number | undefined;
   /** Stops in good order if it runs, and starts again on the same port with the same data; also after `kill` or `pause`. Resolves when it answers. */
   restart(): Promise<void>;
   /** Loses all data at once (SIGKILL, wipe) and starts again on the same port. */

@@ -1,0 +1,28 @@
+import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const SERVICES = ['clock', 'planner', 'processor', 'audit'];
+
+/** Entry files of the services as they are deployed. */
+export const BUNDLES: Readonly<Record<string, string>> = Object.fromEntries(
+  SERVICES.map((name) => [name, `${root}services/${name}/dist/main.js`]),
+);
+/** The benchmark's jobs as plain JavaScript, so that no process needs a TypeScript loader. */
+export const JOBS = `${root}bench/dist/jobs`;
+
+export async function buildBundles(): Promise<void> {
+  for (const name of SERVICES)
+    execFileSync(process.execPath, ['tools/build.mjs', `services/${name}`], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
+  await build({
+    entryPoints: [`${root}bench/jobs/checksum/job.ts`],
+    outfile: `${JOBS}/job.mjs`,
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    conditions: ['source'],
+    logLevel: 'warning',
+  });
+}
