@@ -54,9 +54,11 @@ export async function openOnServers(servers: Servers, processors: number, extra:
     audit: [start('audit')],
   };
   const all = Object.values(children).flat();
-  await waitFor(() => all.every(({ output }) => / started"/.test(output)), { timeout: 60_000, what: 'all services' }).catch((error: unknown) => {
-    throw new Error(all.map(({ output }) => output).join('\n'), { cause: error });
-  });
+  await waitFor(() => all.every(({ output }) => / started"/.test(output)), { timeout: 60_000, what: 'all services' }).catch(
+    (error: unknown) => {
+      throw new Error(all.map(({ output }) => output).join('\n'), { cause: error });
+    },
+  );
   const events = await connectJetStream({ url: servers.nats.url });
   const runs = await followRuns(events);
   return {
