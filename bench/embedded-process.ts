@@ -1,13 +1,12 @@
 // Millrace embedded, told by IPC which runs to start.
 import { randomUUID } from 'node:crypto';
 import { done, RunClosed, Trigger } from '@millrace/core';
-import { configure, openPlatform } from '@millrace/runtime';
 import { compose, startAll, stopAll } from '../shared/cli/src/compose.ts';
-import { migrationSets } from '../shared/cli/src/migrations.ts';
+import { localConfig, openLocal } from '../shared/cli/src/open-local.ts';
 
-const { platform: config } = await configure({ env: process.env, directory: process.cwd(), defaults: { logLevel: 'warn' }, services: {} });
-const platform = await openPlatform({ service: 'bench', config, migrations: migrationSets });
-const services = await compose(platform, { scheduled: true, firstTick: 'now', alone: true });
+const config = await localConfig('warn');
+const platform = await openLocal(config, 'bench', {});
+const services = await compose(platform, { scheduled: true, firstTick: 'now', alone: true, settings: config.services });
 await startAll(services);
 await platform.events.subscribe('millrace.facts.run.closed.>', { durable: 'bench' }, async (deliveries) =>
   deliveries.map((delivery) => {
