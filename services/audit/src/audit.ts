@@ -8,10 +8,13 @@ import {
   RunOpened,
   RunPlanFailed,
   RunPlanned,
+  type Trace,
   type Verdict,
 } from '@millrace/core';
 import type { Delivery, Subscription } from '@millrace/messaging';
 import type { Platform, Service } from '@millrace/runtime';
+import { AuditMetrics } from './audit-metrics.ts';
+import { startCloseSpan, startSettleSpans, type TracedFact } from './fold-spans.ts';
 import type { LedgerStore } from './ledger-store.ts';
 
 /** How often facts that the stream did not take are offered again. */
@@ -22,6 +25,7 @@ export class Audit implements Service {
   readonly name = 'audit';
   readonly #platform: Platform;
   readonly #store: LedgerStore;
+  readonly #metrics: AuditMetrics;
   #stopping: AbortController | undefined;
   #subscription: Subscription | undefined;
   #outbox: Promise<void> | undefined;
@@ -29,6 +33,7 @@ export class Audit implements Service {
   constructor(platform: Platform, store: LedgerStore) {
     this.#platform = platform;
     this.#store = store;
+    this.#metrics = new AuditMetrics(store);
   }
 
   async start(): Promise<void> {
@@ -59,27 +64,30 @@ export class Audit implements Service {
 
   /** One transaction per batch; a fact that cannot be read is parked and holds nobody up. */
   fold = async (deliveries: readonly Delivery[]): Promise<readonly Verdict[]> => {
-    const opened: RunOpened[] = [];
+    const opened: (RunOpened & { trace: Trace })[] = [];
     const planned: RunPlanned[] = [];
     const planFailed: RunPlanFailed[] = [];
     const settled: ChunkSettled[] = [];
+    const traced: TracedFact[] = [];
     const verdicts = deliveries.map((delivery): Verdict => {
       switch (delivery.headers[KIND_HEADER]) {
         case RunOpened.kind:
-          return take(RunOpened.read(delivery), opened);
+          return take(RunOpened.read(delivery), opened, traced);
         case RunPlanned.kind:
-          return take(RunPlanned.read(delivery), planned);
+          return take(RunPlanned.read(delivery), planned, traced);
         case RunPlanFailed.kind:
-          return take(RunPlanFailed.read(delivery), planFailed);
+          return take(RunPlanFailed.read(delivery), planFailed, traced);
         case ChunkSettled.kind:
-          return take(ChunkSettled.read(delivery), settled);
+          return take(ChunkSettled.read(delivery), settled, traced);
         case RunClosed.kind:
           return done;
         default:
           return park(`MR4001 no fact of the kind ${JSON.stringify(delivery.headers[KIND_HEADER])} is known`);
       }
     });
-    await this.#store.fold({ opened, planned, planFailed, settled });
+    const spans = startSettleSpans(traced, this.#platform.events.system);
+    this.#metrics.gained(await this.#store.fold({ opened, planned, planFailed, settled }));
+    for (const span of spans) span.end();
     await this.#publishOutbox();
     return verdicts;
   };
@@ -88,7 +96,10 @@ export class Audit implements Service {
     const { events, time } = this.#platform;
     const owed = await this.#store.outbox(100);
     if (owed.length === 0) return;
-    await events.publish(owed.map(({ data }) => RunClosed.envelope(data, time.now())));
+    const spans = owed.map(({ data, trace }) => startCloseSpan(data, trace, events.system));
+    await events.publish(owed.map(({ data, trace }, i) => RunClosed.envelope(data, time.now(), spans[i]?.trace ?? trace)));
+    for (const { span } of spans) span.end();
+    this.#metrics.closed(owed.map(({ data }) => data));
     await this.#store.clearOutbox(owed.map(({ id }) => id));
   }
 
@@ -104,8 +115,14 @@ export class Audit implements Service {
   }
 }
 
-function take<Data>(read: { ok: true; message: { data: Data } } | { ok: false; reason: string }, into: Data[]): Verdict {
+function take<Data extends { runId: string; job: string }>(
+  read: { ok: true; message: { data: Data; trace: Trace } } | { ok: false; reason: string },
+  into: { push(data: Data & { trace: Trace }): unknown },
+  traced: TracedFact[],
+): Verdict {
   if (!read.ok) return park(read.reason);
-  into.push(read.message.data);
+  const { data, trace } = read.message;
+  into.push({ ...data, trace });
+  traced.push({ runId: data.runId, job: data.job, trace });
   return done;
 }

@@ -1,7 +1,8 @@
-import type { ChunkSettled, RunClosed, RunOpened, RunPlanFailed, RunPlanned } from '@millrace/core';
+import type { ChunkSettled, Counts, Instant, RunClosed, RunOpened, RunPlanFailed, RunPlanned, Trace } from '@millrace/core';
 
 export interface FactBatch {
-  readonly opened: readonly RunOpened[];
+  /** `trace` is the context of the run. */
+  readonly opened: readonly (RunOpened & { readonly trace: Trace })[];
   readonly planned: readonly RunPlanned[];
   readonly planFailed: readonly RunPlanFailed[];
   readonly settled: readonly ChunkSettled[];
@@ -9,9 +10,22 @@ export interface FactBatch {
 
 /** The ledger. */
 export interface LedgerStore {
-  /** Folds a batch in one transaction, closes what is complete, and puts a `run.closed` fact for each into the outbox. Idempotent. */
-  fold(batch: FactBatch): Promise<void>;
+  /**
+   * Folds a batch in one transaction, closes what is complete, and puts a `run.closed` fact for each into the outbox. Idempotent.
+   * Returns the final outcomes that the books gained, by job.
+   */
+  fold(batch: FactBatch): Promise<ReadonlyMap<string, Counts>>;
   /** Facts of closed runs that the stream has not confirmed. */
-  outbox(limit: number): Promise<readonly { readonly id: string; readonly data: RunClosed }[]>;
+  outbox(limit: number): Promise<readonly { readonly id: string; readonly data: RunClosed; readonly trace: Trace }[]>;
   clearOutbox(ids: readonly string[]): Promise<void>;
+  /** What only the whole ledger knows, by job; for /metrics. */
+  standing(): Promise<readonly JobStanding[]>;
+}
+
+export interface JobStanding {
+  readonly job: string;
+  /** Planned items that have no final outcome. While no run of the job is open this must be 0. */
+  readonly unaccounted: number;
+  /** When a run of the job last closed as succeeded; null when none has. */
+  readonly lastSuccess: Instant | null;
 }

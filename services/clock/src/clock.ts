@@ -1,12 +1,15 @@
-import { type Instant, JOBS_BUCKET, type JobManifest, messageOf, Tick } from '@millrace/core';
+import { type Instant, JOBS_BUCKET, type JobManifest, messageOf, Tick, tickOf, tickSubject } from '@millrace/core';
 import type { Bucket } from '@millrace/messaging';
-import type { Platform, Service } from '@millrace/runtime';
+import { type Platform, type Service, startMessagingSpan, traceOf } from '@millrace/runtime';
+import { ROOT_CONTEXT, type Span, trace } from '@opentelemetry/api';
 import type { ClockConfig } from './config.ts';
 import { type DueTick, dueTicks, type Emitted } from './domain/due-ticks.ts';
 import { readManifests } from './domain/read-manifests.ts';
 
 /** What a clock needs of the platform. */
 export type ClockPlatform = Pick<Platform, 'instance' | 'time' | 'log' | 'events'>;
+
+const tracer = trace.getTracer('@millrace/clock');
 
 /** Between tries to publish. Longer than a moment, because the publisher itself waits for a broker that is away. */
 const RETRY_AFTER = 1_000;
@@ -98,9 +101,11 @@ export class Clock implements Service {
     const now = time.now();
     const { ticks, wakeAt, lastEmitted } = dueTicks(this.#jobs ?? [], this.#lastEmitted, now);
     if (ticks.length > 0) {
+      // A try that fails ends no span, and a span that is not ended is never exported.
+      const spans = ticks.map((tick) => startSpan(tick, events.system));
       try {
         const published = events.publish(
-          ticks.map((tick) => envelopeOf(tick, now, instance)),
+          ticks.map((tick, i) => envelopeOf(tick, now, instance, spans[i] as Span)),
           { once: true, signal },
         );
         if (
@@ -116,6 +121,7 @@ export class Clock implements Service {
         this.#trouble = `ticks cannot be published: ${messageOf(error)}`;
         return now + RETRY_AFTER;
       }
+      for (const span of spans) span.end();
       for (const { job, nominal } of ticks) log.debug({ job, nominal }, 'tick');
     }
     this.#trouble = undefined;
@@ -124,8 +130,20 @@ export class Clock implements Service {
   }
 }
 
-function envelopeOf({ job, nominal, revision }: DueTick, now: Instant, clock: string) {
-  return Tick.envelope({ job, nominal, revision, emittedAt: now, clock }, now);
+function envelopeOf({ job, nominal, revision }: DueTick, now: Instant, clock: string, span: Span) {
+  return Tick.envelope({ job, nominal, revision, emittedAt: now, clock }, now, traceOf(span));
+}
+
+/** The root of a run's trace. Of several clocks one publishes the tick that is kept; the others' spans stay alone. */
+function startSpan({ job, nominal }: DueTick, system: string): Span {
+  return startMessagingSpan(tracer, {
+    system,
+    operation: 'tick',
+    kind: 'send',
+    destination: tickSubject(job),
+    parent: ROOT_CONTEXT,
+    attributes: { 'messaging.message.id': `${job}@${nominal}`, 'millrace.job': job, 'millrace.tick': tickOf(nominal) },
+  });
 }
 
 /** The result, or undefined as soon as `signal` aborts: then nobody waits for the promise any more. */

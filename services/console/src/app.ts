@@ -3,7 +3,8 @@ import helmet from '@fastify/helmet';
 import swagger from '@fastify/swagger';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import { MillraceError, messageOf, type Time } from '@millrace/core';
-import type { Publisher } from '@millrace/messaging';
+import type { EventBroker, Publisher } from '@millrace/messaging';
+import { METRICS_TYPE, metricsText } from '@millrace/runtime';
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type RawServerDefault } from 'fastify';
 import type { Books } from './books.ts';
 import { Commands } from './commands.ts';
@@ -18,7 +19,7 @@ import { RunFeed } from './run-feed.ts';
 
 export interface ConsoleParts {
   readonly ledger: Ledger;
-  readonly publisher: Publisher;
+  readonly publisher: Publisher & Pick<EventBroker, 'system'>;
   readonly registry: Registry;
   readonly books: Books;
   readonly log: { warn(obj: object, msg: string): void; error(obj: object, msg: string): void };
@@ -33,6 +34,8 @@ export interface ConsoleParts {
    * Host names that requests may be addressed to; undefined allows any. Against DNS rebinding when only this machine is served.
    */
   readonly hosts?: readonly string[] | undefined;
+  /** Where people open Jaeger; undefined: runs have no link to their trace. */
+  readonly jaegerUrl?: string | undefined;
 }
 
 export type App = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>;
@@ -104,7 +107,12 @@ export async function buildApp(parts: ConsoleParts): Promise<App> {
     },
   });
 
-  const feed = new RunFeed(parts.ledger, parts.time, (error) => parts.log.warn({ error }, 'cannot read the ledger for the live view'));
+  const feed = new RunFeed(
+    parts.ledger,
+    parts.time,
+    (error) => parts.log.warn({ error }, 'cannot read the ledger for the live view'),
+    parts.jaegerUrl,
+  );
   app.addHook('preClose', async () => feed.close());
   const commands = new Commands(parts.ledger, parts.publisher, parts.registry, parts.time, parts.random, parts.checkParams);
 
@@ -116,6 +124,7 @@ export async function buildApp(parts: ConsoleParts): Promise<App> {
     pageRoutes(typed);
     typed.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
     typed.get('/livez', { schema: { hide: true } }, async () => ({ status: 'ok' }));
+    typed.get('/metrics', { schema: { hide: true } }, async (_request, reply) => reply.type(METRICS_TYPE).send(await metricsText()));
     typed.get('/readyz', { schema: { hide: true } }, async (_request, reply) => {
       const reasons = [...(parts.notReady?.() ?? [])];
       await parts.ledger.ping().catch((error: unknown) => reasons.push(`ledger: ${messageOf(error)}`));

@@ -5,16 +5,23 @@ import {
   manualTick,
   parseInstant,
   Redrive,
+  redriveSubject,
   runIdOf,
   shortHash,
   splitRunId,
   type Time,
   TRIGGER_KEY,
   Trigger,
+  triggerSubject,
 } from '@millrace/core';
-import type { Publisher } from '@millrace/messaging';
+import type { EventBroker, Publisher } from '@millrace/messaging';
+import { parentOf, startMessagingSpan, traceOf } from '@millrace/runtime';
+import { trace } from '@opentelemetry/api';
 import type { Ledger } from './ledger.ts';
 import type { Registry } from './registry.ts';
+import type { Requester } from './requester.ts';
+
+const tracer = trace.getTracer('@millrace/console');
 
 export interface TriggerRequest {
   readonly job: string;
@@ -33,7 +40,7 @@ export interface RedriveSelection {
 /** What people ask of the system. Only messages leave from here; the planner decides. */
 export class Commands {
   readonly #ledger: Ledger;
-  readonly #publisher: Publisher;
+  readonly #publisher: Publisher & Pick<EventBroker, 'system'>;
   readonly #registry: Registry;
   readonly #time: Time;
   readonly #random: () => number;
@@ -41,7 +48,7 @@ export class Commands {
 
   constructor(
     ledger: Ledger,
-    publisher: Publisher,
+    publisher: Publisher & Pick<EventBroker, 'system'>,
     registry: Registry,
     time: Time,
     random: () => number,
@@ -56,7 +63,7 @@ export class Commands {
   }
 
   /** Asks for a run; a key used before names the run it made then. Throws MR1013, MR2004, MR2008, MR2010, MR3013. */
-  async trigger(request: TriggerRequest, requestedBy: string): Promise<{ runId: string; key: string }> {
+  async trigger(request: TriggerRequest, requester: Requester): Promise<{ runId: string; key: string }> {
     const { job } = request;
     if (!(await this.#registry.list()).some((manifest) => manifest.name === job)) throw new MillraceError('MR2004', `"${job}"`);
     this.#checkParams(job, request.params ?? {});
@@ -66,20 +73,23 @@ export class Commands {
       `${new Date(now).toISOString().slice(0, 19).replace(/[-:]/g, '')}-${shortHash(`${now} ${this.#random()}`).slice(0, 8)}`;
     if (!TRIGGER_KEY.test(key)) throw new MillraceError('MR2010', JSON.stringify(key));
     const at = request.at === undefined ? undefined : instantOf(request.at, 'MR2008');
+    const span = this.#startSpan('trigger', triggerSubject(job), job, requester);
     await this.#publisher.publish([
       Trigger.envelope(
         {
           job,
           key,
           requestedAt: now,
-          requestedBy,
+          requestedBy: requester.name,
           ...(request.params ? { params: request.params } : {}),
           ...(at === undefined ? {} : { at }),
           ...(request.limit === undefined ? {} : { limit: request.limit }),
         },
         now,
+        traceOf(span),
       ),
     ]);
+    span.end();
     return { runId: runIdOf(job, manualTick(key)), key };
   }
 
@@ -87,7 +97,7 @@ export class Commands {
   async redrive(
     runId: string,
     selection: RedriveSelection,
-    requestedBy: string,
+    requester: Requester,
   ): Promise<{ runId: string; generation: number; items: number }> {
     const run = await this.#ledger.findRun(runId);
     const job = splitRunId(runId)?.job;
@@ -103,6 +113,7 @@ export class Commands {
       );
     const now = this.#time.now();
     const generation = run.generation + 1;
+    const span = this.#startSpan('redrive', redriveSubject(job), job, requester);
     await this.#publisher.publish([
       Redrive.envelope(
         {
@@ -110,14 +121,27 @@ export class Commands {
           job,
           generation,
           requestedAt: now,
-          requestedBy,
+          requestedBy: requester.name,
           ...(selection.group === undefined ? {} : { group: selection.group }),
           ...(selection.keys ? { keys: [...selection.keys] } : {}),
         },
         now,
+        traceOf(span),
       ),
     ]);
+    span.end();
     return { runId, generation, items };
+  }
+
+  #startSpan(operation: string, destination: string, job: string, { trace: parent }: Requester) {
+    return startMessagingSpan(tracer, {
+      system: this.#publisher.system,
+      operation,
+      kind: 'send',
+      destination,
+      parent: parentOf(parent),
+      attributes: { 'millrace.job': job },
+    });
   }
 }
 

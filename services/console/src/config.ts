@@ -9,6 +9,8 @@ export interface ConsoleConfig {
   readonly port: number;
   /** How long inboxes are kept; 0: for ever. Older runs cannot be redriven, and their inbox is not audited. Default 30 d. */
   readonly inboxRetention: Milliseconds;
+  /** Where Jaeger's pages are, for links to the traces of runs. Default: no links. */
+  readonly jaegerUrl?: string | undefined;
 }
 
 export const consoleDefaults: ConsoleConfig = { host: '127.0.0.1', port: 4400, inboxRetention: 30 * 86_400_000 };
@@ -28,4 +30,9 @@ export const consoleOptions = {
     description: 'Port of API and dashboard; 0 takes a free one.',
   }),
   inboxRetention: retentionOptions.inboxRetention,
+  jaegerUrl: option({
+    env: 'MILLRACE_JAEGER_URL',
+    kind: 'url',
+    description: 'Where people open Jaeger, for example http://localhost:16686: runs then link to their traces.',
+  }),
 };

@@ -43,7 +43,12 @@ export const manifest: JobManifest = {
 
 export async function openFixture(): Promise<Fixture> {
   const pglite = await PGlite.create();
-  for (const file of ['planner/migrations/0001-plan.sql', 'audit/migrations/0001-ledger.sql', 'processor/migrations/0001-inbox.sql']) {
+  for (const file of [
+    'planner/migrations/0001-plan.sql',
+    'audit/migrations/0001-ledger.sql',
+    'audit/migrations/0002-trace.sql',
+    'processor/migrations/0001-inbox.sql',
+  ]) {
     await pglite.exec(readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8'));
   }
   const db: Queryable = {
@@ -73,6 +78,7 @@ export async function openFixture(): Promise<Fixture> {
   await events.bucket(JOBS_BUCKET).put(manifest.name, JSON.stringify(manifest));
   const sent: Envelope[] = [];
   const publisher = {
+    system: events.system,
     publish: async (messages: readonly Envelope[]) => {
       sent.push(...messages);
       await events.publish(messages);

@@ -1,4 +1,4 @@
-import type { Counts, Instant, RunVerdict } from '@millrace/core';
+import type { Counts, Instant, RunVerdict, Trace } from '@millrace/core';
 
 /** What the console reads of the ledger. The audit writes it; nothing here changes it. */
 export interface Ledger {
@@ -45,7 +45,7 @@ export interface LedgerRun {
   readonly planError: { readonly code: string; readonly message: string } | null;
   readonly planned: number;
   readonly counts: Counts;
-  readonly traceId: string | null;
+  readonly trace: Trace;
 }
 
 export interface FailureGroup {

@@ -14,11 +14,13 @@ export class RunFeed {
   readonly #ledger: Ledger;
   readonly #time: Time;
   readonly #warn: (error: string) => void;
+  readonly #jaegerUrl: string | undefined;
   readonly #listeners = new Set<Listener>();
   readonly #last = new Map<string, { text: string; view: RunView }>();
   #stop: AbortController | undefined;
 
-  constructor(ledger: Ledger, time: Time, warn: (error: string) => void) {
+  constructor(ledger: Ledger, time: Time, warn: (error: string) => void, jaegerUrl?: string) {
+    this.#jaegerUrl = jaegerUrl;
     this.#ledger = ledger;
     this.#time = time;
     this.#warn = warn;
@@ -73,7 +75,7 @@ export class RunFeed {
       seen.add(run.runId);
       const text = JSON.stringify(run);
       if (this.#last.get(run.runId)?.text === text) continue;
-      const view = viewOf(run, [], now);
+      const view = viewOf(run, [], now, this.#jaegerUrl);
       this.#last.set(run.runId, { text, view });
       changed.push(view);
     }

@@ -1,4 +1,5 @@
 import { formatInstant, type Instant, sumCounts } from '@millrace/core';
+import { spanContextOf } from '@millrace/runtime';
 import Type, { type Static } from 'typebox';
 import type { FailureGroup, LedgerRun } from './ledger.ts';
 
@@ -37,12 +38,14 @@ export const RunView = Type.Object({
   itemsPerSecond: Type.Number({ description: 'Over the current generation.' }),
   planError: Nullable(Type.Object({ code: Type.String(), message: Type.String() })),
   failureGroups: Type.Array(FailureGroupView),
-  traceId: Nullable(Type.String()),
+  traceId: Nullable(Type.String({ description: 'The run trace, from tick to close; null where nothing was traced.' })),
+  traceUrl: Nullable(Type.String({ description: 'The trace in Jaeger, where MILLRACE_JAEGER_URL says where that is.' })),
 });
 export type RunView = Static<typeof RunView>;
 
 /** Duration and rate are of the current generation: a redrive a day later did not take a day. */
-export function viewOf(run: LedgerRun, failureGroups: readonly FailureGroup[], now: Instant): RunView {
+export function viewOf(run: LedgerRun, failureGroups: readonly FailureGroup[], now: Instant, jaegerUrl?: string): RunView {
+  const traceId = spanContextOf(run.trace)?.traceId ?? null;
   const done = sumCounts(run.counts);
   const durationMs = Math.max(0, (run.closedAt ?? now) - run.passOpenedAt);
   const handled = run.generation === 0 ? done : Math.max(0, (run.passItems ?? 0) - (run.planned - done));
@@ -62,6 +65,7 @@ export function viewOf(run: LedgerRun, failureGroups: readonly FailureGroup[], n
     itemsPerSecond: durationMs > 0 ? Math.round((handled * 10_000) / durationMs) / 10 : 0,
     planError: run.planError && { code: String(run.planError.code), message: String(run.planError.message) },
     failureGroups: [...failureGroups],
-    traceId: run.traceId,
+    traceId,
+    traceUrl: traceId !== null && jaegerUrl ? `${jaegerUrl.replace(/\/+$/, '')}/trace/${traceId}` : null,
   };
 }

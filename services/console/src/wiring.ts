@@ -31,6 +31,7 @@ export function wireConsole(platform: Platform, config: Partial<ConsoleConfig> =
         log: p.log,
         time: p.time,
         random: p.random,
+        jaegerUrl: c.jaegerUrl,
         checkParams: (job, params) => void p.jobs.get(job)?.parseParams(params),
       }),
     [PLATFORM, CONFIG, LEDGER, BOOKS, REGISTRY],

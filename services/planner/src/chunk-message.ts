@@ -7,7 +7,7 @@ const encoder = new TextEncoder();
  * The message of a chunk. The stored JSON of the items is put into the body as it is: an item is parsed by its
  * processor only, unless just some items of the chunk are to go.
  */
-export function encodeChunk(chunk: Omit<DueChunk, never>, at: Instant): Envelope {
+export function encodeChunk(chunk: DueChunk, at: Instant): Envelope {
   const head = {
     runId: chunk.runId,
     job: chunk.job,
@@ -25,7 +25,7 @@ export function encodeChunk(chunk: Omit<DueChunk, never>, at: Instant): Envelope
   return {
     id: `${chunkIdOf(chunk.runId, chunk.generation, chunk.seq)}/${chunk.attempt}`,
     subject: chunkQueue(chunk.job),
-    headers: headersOf(Chunk.kind, Chunk.version, at, {}),
+    headers: headersOf(Chunk.kind, Chunk.version, at, chunk.trace),
     body: encoder.encode(`${text.slice(0, -1)},"items":${part ? JSON.stringify(part.items) : chunk.payload}}`),
   };
 }

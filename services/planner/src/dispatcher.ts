@@ -2,12 +2,24 @@ import { chunkQueue, codeOf, messageOf, type Time } from '@millrace/core';
 import type { WorkBroker } from '@millrace/messaging';
 import type { Logger } from '@millrace/runtime';
 import { encodeChunk } from './chunk-message.ts';
+import type { DispatchSpan, DispatchSpans } from './dispatch-spans.ts';
 import type { DueChunk, PlanStore } from './plan-store.ts';
 
 /** Chunks claimed at once: bounds the memory that payloads take. */
 const CLAIM = 64;
 /** Longest pause between looks at the table; new work and due retries wake it sooner. */
 const IDLE = 1_000;
+
+export interface DispatcherParts {
+  readonly store: PlanStore;
+  readonly work: WorkBroker;
+  readonly time: Time;
+  readonly log: Logger;
+  readonly spans: DispatchSpans;
+  readonly jobs: readonly string[];
+  /** Chunks of one run that may be in the broker at once. */
+  readonly window: number;
+}
 
 /**
  * Keeps the window of every run filled from the planner's table and sends retries when they are due.
@@ -20,10 +32,12 @@ export class Dispatcher {
   readonly #log: Logger;
   readonly #jobs: readonly string[];
   readonly #window: number;
+  readonly #spans: DispatchSpans;
   #wake: AbortController | undefined;
   #awake = false;
 
-  constructor(store: PlanStore, work: WorkBroker, time: Time, log: Logger, jobs: readonly string[], window: number) {
+  constructor({ store, work, time, log, spans, jobs, window }: DispatcherParts) {
+    this.#spans = spans;
     this.#store = store;
     this.#work = work;
     this.#time = time;
@@ -58,18 +72,32 @@ export class Dispatcher {
   }
 
   async #send(chunks: readonly DueChunk[], signal: AbortSignal): Promise<void> {
+    const spans = this.#startSpans(chunks);
     try {
       await this.#work.publish(
-        chunks.map((chunk) => encodeChunk(chunk, this.#time.now())),
+        chunks.map((chunk) => encodeChunk({ ...chunk, trace: spans.get(chunk.runId)?.trace ?? chunk.trace }, this.#time.now())),
         { signal },
       );
+      for (const span of spans.values()) span.end();
     } catch (error) {
+      for (const span of spans.values()) span.end(error);
       await this.#store.releaseChunks(chunks);
       // A message with nowhere to go: its queue is gone, and with it what it held.
       if (codeOf(error) === 'MR3013')
         for (const job of new Set(chunks.map((chunk) => chunk.job))) await ensureQueue(job, this.#store, this.#work, this.#log);
       throw error;
     }
+  }
+
+  /** One span per run. */
+  #startSpans(chunks: readonly DueChunk[]): ReadonlyMap<string, DispatchSpan> {
+    const spans = new Map<string, DispatchSpan>();
+    for (const { runId, job, trace, attempt } of chunks) {
+      if (spans.has(runId)) continue;
+      const together = chunks.filter((chunk) => chunk.runId === runId).length;
+      spans.set(runId, this.#spans.start({ runId, job, chunks: together, retry: attempt > 1, parent: trace }));
+    }
+    return spans;
   }
 
   async #pause(duration: number, signal: AbortSignal): Promise<void> {

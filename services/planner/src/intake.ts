@@ -2,26 +2,44 @@ import {
   ChunkSettled,
   dependenciesMet,
   done,
+  factSubject,
   type Milliseconds,
   manualTick,
   messageOf,
   park,
   Redrive,
   RunClosed,
+  redriveSubject,
   retry,
   runIdOf,
   Tick,
   Trigger,
+  tickOf,
+  tickSubject,
+  triggerSubject,
   type Verdict,
 } from '@millrace/core';
 import type { Delivery } from '@millrace/messaging';
 import type { Logger } from '@millrace/runtime';
 import type { Job } from 'millrace';
+import type { Admissions } from './admissions.ts';
+import { AdmitSpans } from './admit-spans.ts';
 import { retryDelay } from './domain/retry-delay.ts';
 import type { PlanStore } from './plan-store.ts';
 
 /** A tick may be this early by the database's clock: the fastest of many clocks must not start runs ahead of time. */
 const EARLY: Milliseconds = 250;
+
+export interface IntakeParts {
+  readonly store: PlanStore;
+  readonly jobs: ReadonlyMap<string, Job>;
+  readonly random: () => number;
+  readonly log: Logger;
+  readonly admissions: Admissions;
+  readonly system: string;
+  /** Called whenever a row has been written that planning, dispatch or owed facts may wait for. */
+  readonly changed: () => void;
+}
 
 /** Turns messages into rows. Every handler is idempotent: a message that comes again finds its row. */
 export class Intake {
@@ -30,10 +48,14 @@ export class Intake {
   readonly #random: () => number;
   readonly #log: Logger;
   readonly #changed: () => void;
+  readonly #admissions: Admissions;
+  /** Which broker the messages come from, for spans. */
+  readonly #system: string;
 
-  /** `changed` is called whenever a row has been written that planning, dispatch or owed facts may wait for. */
-  constructor(store: PlanStore, jobs: ReadonlyMap<string, Job>, random: () => number, log: Logger, changed: () => void) {
+  constructor({ store, jobs, random, log, admissions, system, changed }: IntakeParts) {
     this.#store = store;
+    this.#admissions = admissions;
+    this.#system = system;
     this.#jobs = jobs;
     this.#random = random;
     this.#log = log;
@@ -49,7 +71,12 @@ export class Intake {
     if (!job || job.manifest.revision !== revision) return done;
     const early = nominal - (await this.#store.now());
     if (early > EARLY) return retry(early, 'the tick is not due yet by the clock of the database');
-    const opened = await this.#store.admitTicks(job.manifest, nominal);
+    const { trace } = read.message;
+    const own = runIdOf(name, tickOf(nominal));
+    const { opened } = await this.#admissions.admit(job.manifest, nominal, {
+      message: { system: this.#system, destination: tickSubject(name) },
+      parent: (runId) => (runId === own ? trace : undefined),
+    });
     if (opened.length > 0) this.#changed();
     return done;
   };
@@ -67,15 +94,24 @@ export class Intake {
       return park(messageOf(error));
     }
     const tick = manualTick(data.key);
-    await this.#store.admitRun({
-      runId: runIdOf(data.job, tick),
+    const runId = runIdOf(data.job, tick);
+    const spans = new AdmitSpans({
+      job: data.job,
+      cause: 'trigger',
+      message: { system: this.#system, destination: triggerSubject(data.job) },
+      parent: () => read.message.trace,
+    });
+    const opened = await this.#store.admitRun({
+      runId,
       tick,
       nominal: data.at ?? null,
       cause: 'trigger',
       manifest: job.manifest,
       params,
       limit: data.limit,
+      trace: spans.traceOf(runId),
     });
+    if (opened) spans.end([runId]);
     this.#changed();
     return done;
   };
@@ -83,8 +119,15 @@ export class Intake {
   redrive = async (delivery: Delivery): Promise<Verdict> => {
     const read = Redrive.read(delivery);
     if (!read.ok) return park(read.reason);
-    const { runId, generation, group, keys } = read.message.data;
-    const result = await this.#store.redrive({ runId, generation, group, keys });
+    const { runId, job, generation, group, keys } = read.message.data;
+    const spans = new AdmitSpans({
+      job,
+      cause: 'redrive',
+      message: { system: this.#system, destination: redriveSubject(job) },
+      parent: () => read.message.trace,
+    });
+    const result = await this.#store.redrive({ runId, generation, group, keys, trace: spans.traceOf(runId) });
+    if (result === 'opened') spans.end([runId]);
     if (result === 'unknown') return park(`MR2005 ${runId}`);
     if (result === 'open') return retry(1_000, `MR2006 ${runId}`);
     if (result === 'empty') return park(`MR2007 ${runId}`);
@@ -111,7 +154,24 @@ export class Intake {
       if (!waitsFor.includes(fact.job)) continue;
       if (!dependenciesMet(manifest.after, await this.#store.verdictsAt(fact.tick, waitsFor))) continue;
       const runId = runIdOf(manifest.name, fact.tick);
-      await this.#store.admitRun({ runId, tick: fact.tick, nominal: fact.nominal, cause: 'after', manifest, params: {}, limit: undefined });
+      // A trace of its own, or a chain of jobs would be one endless trace; the link leads back to the cause.
+      const spans = new AdmitSpans({
+        job: manifest.name,
+        cause: 'after',
+        message: { system: this.#system, destination: factSubject(RunClosed.kind, fact.job) },
+        links: [read.message.trace],
+      });
+      const opened = await this.#store.admitRun({
+        runId,
+        tick: fact.tick,
+        nominal: fact.nominal,
+        cause: 'after',
+        manifest,
+        params: {},
+        limit: undefined,
+        trace: spans.traceOf(runId),
+      });
+      if (opened) spans.end([runId]);
       this.#log.debug({ run: runId, cause: fact.runId }, 'dependency met');
     }
     this.#changed();

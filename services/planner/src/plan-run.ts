@@ -1,7 +1,10 @@
 import { codeOf, type Envelope, MillraceError, messageOf, noCounts, type Time } from '@millrace/core';
 import type { Publisher } from '@millrace/messaging';
+import { parentOf, traceOf } from '@millrace/runtime';
+import { context as activeContext, type Span, SpanStatusCode, trace } from '@opentelemetry/api';
 import { checkpoint, type ItemsContext, isCheckpoint, type Job } from 'millrace';
 import { encodeChunk } from './chunk-message.ts';
+import type { DispatchSpans } from './dispatch-spans.ts';
 import { type BuiltChunk, ChunkBuilder, keyText } from './domain/chunk-builder.ts';
 import { KeySet } from './domain/key-set.ts';
 import { factEnvelope } from './owed-facts.ts';
@@ -14,6 +17,8 @@ const LINGER = 500;
 /** A source that fails is asked again this often before the plan counts as failed. */
 const PLAN_ATTEMPTS = 3;
 
+const tracer = trace.getTracer('@millrace/planner');
+
 export interface PlanContext {
   readonly store: PlanStore;
   readonly events: Publisher;
@@ -23,6 +28,7 @@ export interface PlanContext {
   readonly query: ItemsContext['query'];
   /** Chunks of one run that may be in the broker at once. */
   readonly window: number;
+  readonly spans: DispatchSpans;
   /** Called when chunks could not go out at once, so that the dispatcher takes them. */
   readonly wakeDispatcher: () => void;
 }
@@ -31,15 +37,21 @@ export interface PlanContext {
  * Streams the items of a run into chunks, resumable at any point: what is stored is stored once, whoever plans.
  * Returns what happened; `lost` means that another planner has the run.
  */
-export async function planRun(
-  run: PlanningRun,
-  job: Job,
-  context: PlanContext,
-  signal: AbortSignal,
-): Promise<'sealed' | 'failed' | 'postponed' | 'lost'> {
+export async function planRun(run: PlanningRun, job: Job, context: PlanContext, signal: AbortSignal): Promise<PlanResult> {
+  const parent = parentOf(run.trace);
+  const span = tracer.startSpan(`plan ${job.name}`, { attributes: { 'millrace.job': job.name, 'millrace.run.id': run.runId } }, parent);
+  const result = await activeContext.with(trace.setSpan(parent, span), () => planTraced(run, job, context, signal, span));
+  span.setAttribute('millrace.plan.result', result);
+  span.end();
+  return result;
+}
+
+type PlanResult = 'sealed' | 'failed' | 'postponed' | 'lost';
+
+async function planTraced(run: PlanningRun, job: Job, context: PlanContext, signal: AbortSignal, span: Span): Promise<PlanResult> {
   const { store, events, time } = context;
-  await events.publish([factEnvelope(openedFact(run), time.now())], { signal });
-  const planning = new Planning(run, job, context);
+  await events.publish([factEnvelope(openedFact(run), time.now(), run.trace)], { signal });
+  const planning = new Planning(run, job, context, span);
   try {
     await planning.run(signal);
   } catch (error) {
@@ -48,6 +60,7 @@ export async function planRun(
       await store.postponePlanning(run, 0);
       return 'postponed';
     }
+    span.setStatus({ code: SpanStatusCode.ERROR, message: messageOf(error) });
     const code = codeOf(error);
     if (code?.startsWith('MR3') || (code === undefined && run.epoch < PLAN_ATTEMPTS)) {
       await store.postponePlanning(run, Math.min(30_000, 500 * 2 ** run.epoch));
@@ -67,6 +80,7 @@ class Planning {
   readonly #run: PlanningRun;
   readonly #job: Job;
   readonly #context: PlanContext;
+  readonly #span: Span;
   readonly #builder: ChunkBuilder;
   readonly #keys = new KeySet();
   /** Keys of the last few chunks that were read back. */
@@ -80,7 +94,8 @@ class Planning {
   #duplicates: number;
   #publishFailed = false;
 
-  constructor(run: PlanningRun, job: Job, context: PlanContext) {
+  constructor(run: PlanningRun, job: Job, context: PlanContext, span: Span) {
+    this.#span = span;
     this.#run = run;
     this.#job = job;
     this.#context = context;
@@ -131,6 +146,8 @@ class Planning {
   }
 
   async seal(): Promise<boolean> {
+    const { chunks, items, duplicates } = this.#totals();
+    this.#span.setAttributes({ 'millrace.plan.chunks': chunks, 'millrace.plan.items': items, 'millrace.plan.duplicates': duplicates });
     const planned: OwedFact = {
       kind: 'run.planned',
       data: { ...this.#totals(), plannedAt: this.#context.time.now(), replaced: noCounts() },
@@ -238,15 +255,24 @@ class Planning {
   async #publish(chunks: readonly BuiltChunk[]): Promise<void> {
     const { work, store, time, wakeDispatcher } = this.#context;
     const run = this.#run;
+    const span = this.#context.spans.start({
+      runId: run.runId,
+      job: run.job,
+      chunks: chunks.length,
+      retry: false,
+      parent: traceOf(this.#span),
+    });
     const envelopes: Envelope[] = chunks.map((chunk) =>
       encodeChunk(
-        { ...run, generation: 0, seq: chunk.seq, size: chunk.size, attempt: 1, outcomes: null, payload: chunk.payload },
+        { ...run, generation: 0, seq: chunk.seq, size: chunk.size, attempt: 1, outcomes: null, payload: chunk.payload, trace: span.trace },
         time.now(),
       ),
     );
     try {
       await work.publish(envelopes);
-    } catch {
+      span.end();
+    } catch (error) {
+      span.end(error);
       // Nothing is lost: the chunks are due again, and the dispatcher knows how to mend the queue.
       this.#publishFailed = true;
       await store.releaseChunks(chunks.map((chunk) => ({ runId: run.runId, generation: 0, seq: chunk.seq })));

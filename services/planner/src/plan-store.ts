@@ -1,4 +1,4 @@
-import type { ChunkSettled, Instant, JobManifest, Milliseconds, RunClosed } from '@millrace/core';
+import type { ChunkSettled, Instant, JobManifest, Milliseconds, RunClosed, Trace } from '@millrace/core';
 import type { BuiltChunk } from './domain/chunk-builder.ts';
 
 /** The planner's durable state. Every method is one transaction; none holds one open while something else happens. */
@@ -8,8 +8,8 @@ export interface PlanStore {
   /** Makes the job known. A new one starts deciding ticks after `startAfter`. */
   registerJob(manifest: JobManifest, startAfter: Instant): Promise<void>;
 
-  /** Decides every tick of the job up to `until` and opens the runs that follow. Returns the ids of new runs. */
-  admitTicks(manifest: JobManifest, until: Instant): Promise<readonly string[]>;
+  /** Decides every tick of the job up to `until` and opens the runs that follow, each with the trace that `traceOf` gives it. */
+  admitTicks(manifest: JobManifest, until: Instant, traceOf: (runId: string) => Trace): Promise<AdmittedTicks>;
   /** Opens a run unless it exists. */
   admitRun(run: NewRun): Promise<boolean>;
   /** Ids of the runs of `jobs` that share a tick, with their verdict once closed: what a dependent waits for. */
@@ -54,8 +54,19 @@ export interface PlanStore {
    */
   tellAgain(jobs: readonly string[], idle: Milliseconds): Promise<readonly string[]>;
 
-  owedFacts(limit: number): Promise<readonly { runId: string; facts: readonly OwedFact[] }[]>;
+  owedFacts(limit: number): Promise<readonly { runId: string; facts: readonly OwedFact[]; trace: Trace }[]>;
+  /** Seconds since the oldest run that is not closed was opened, by job. */
+  oldestOpen(): Promise<ReadonlyMap<string, number>>;
   clearOwed(runId: string): Promise<void>;
+}
+
+export interface AdmittedTicks {
+  /** Ids of the runs that were opened. */
+  readonly opened: readonly string[];
+  /** What became of the ticks that were decided. */
+  readonly decided: { readonly ran: number; readonly skipped: number; readonly missed: number };
+  /** How long after its nominal instant the latest tick that ran was admitted; undefined when none ran. */
+  readonly lag: Milliseconds | undefined;
 }
 
 export interface NewRun {
@@ -66,6 +77,7 @@ export interface NewRun {
   readonly manifest: JobManifest;
   readonly params: Record<string, unknown>;
   readonly limit: number | undefined;
+  readonly trace: Trace;
 }
 
 /** A run in the hands of one planner; `epoch` proves it. */
@@ -79,6 +91,7 @@ export interface PlanningRun {
   readonly limit: number | undefined;
   readonly manifest: JobManifest;
   readonly openedAt: Instant;
+  readonly trace: Trace;
   readonly epoch: number;
   readonly cursor: unknown;
   readonly nextSeq: number;
@@ -109,6 +122,7 @@ export interface DueChunk extends ChunkId {
   /** Item states as last settled; null when all items of the chunk are to go. */
   readonly outcomes: string | null;
   readonly payload: string;
+  readonly trace: Trace;
 }
 
 export interface RedriveRequest {
@@ -116,6 +130,7 @@ export interface RedriveRequest {
   readonly generation: number;
   readonly group: string | undefined;
   readonly keys: readonly string[] | undefined;
+  readonly trace: Trace;
 }
 
 /** A fact that a run's row owes to the stream until it is confirmed. */

@@ -1,8 +1,11 @@
 import { chunkQueue, JOBS_BUCKET, latestDue, messageOf, type Verdict } from '@millrace/core';
 import type { Delivery, Handler, Subscription } from '@millrace/messaging';
 import type { Platform, Service } from '@millrace/runtime';
+import { metrics } from '@opentelemetry/api';
 import type { Job } from 'millrace';
+import { Admissions } from './admissions.ts';
 import type { PlannerConfig } from './config.ts';
+import { DispatchSpans } from './dispatch-spans.ts';
 import { Dispatcher, ensureQueue } from './dispatcher.ts';
 import { Intake } from './intake.ts';
 import { payOwedFacts } from './owed-facts.ts';
@@ -32,6 +35,8 @@ export class Planner implements Service {
   readonly #names: readonly string[];
   readonly #dispatcher: Dispatcher;
   readonly #intake: Intake;
+  readonly #admissions: Admissions;
+  readonly #dispatchSpans: DispatchSpans;
   #stopping: AbortController | undefined;
   #loops: Promise<void>[] = [];
   #subscriptions: Subscription[] = [];
@@ -44,8 +49,35 @@ export class Planner implements Service {
     this.#store = store;
     this.#jobs = [...platform.jobs.values()];
     this.#names = [...platform.jobs.keys()];
-    this.#dispatcher = new Dispatcher(store, platform.work, platform.time, platform.log, this.#names, config.window);
-    this.#intake = new Intake(store, platform.jobs, platform.random, platform.log, () => this.#changed());
+    this.#admissions = new Admissions(store);
+    this.#dispatchSpans = new DispatchSpans(platform.work.system);
+    this.#dispatcher = new Dispatcher({
+      store,
+      work: platform.work,
+      time: platform.time,
+      log: platform.log,
+      spans: this.#dispatchSpans,
+      jobs: this.#names,
+      window: config.window,
+    });
+    this.#intake = new Intake({
+      store,
+      jobs: platform.jobs,
+      random: platform.random,
+      log: platform.log,
+      admissions: this.#admissions,
+      system: platform.events.system,
+      changed: () => this.#changed(),
+    });
+    metrics
+      .getMeter('@millrace/planner')
+      .createObservableGauge('millrace_oldest_item_age_seconds', {
+        description: 'Age of the oldest run that still owes outcomes.',
+        unit: 's',
+      })
+      .addCallback(async (result) => {
+        for (const [job, age] of await store.oldestOpen()) result.observe(age, { job });
+      });
   }
 
   async start(): Promise<void> {
@@ -135,6 +167,7 @@ export class Planner implements Service {
           time,
           query: (sql, params) => database.query(sql, params),
           window: this.#config.window,
+          spans: this.#dispatchSpans,
           wakeDispatcher: this.#dispatcher.wake,
         },
         signal,
@@ -149,7 +182,7 @@ export class Planner implements Service {
     await this.#register();
     const now = await this.#store.now();
     for (const { manifest } of this.#jobs) {
-      if ((await this.#store.admitTicks(manifest, now)).length > 0) this.#changed();
+      if ((await this.#admissions.admit(manifest, now)).opened.length > 0) this.#changed();
     }
   }
 

@@ -265,6 +265,7 @@ describe('when the sink refuses', () => {
 test('a crash between commit and publish loses no fact and doubles no effect', async () => {
   let crashes = 1;
   const crashing = (real: EventBroker): EventBroker => ({
+    system: real.system,
     connected: () => real.connected(),
     close: () => real.close(),
     bucket: (name) => real.bucket(name),

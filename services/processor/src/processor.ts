@@ -2,6 +2,7 @@ import { Chunk, ChunkSettled, chunkIdOf, chunkQueue, codeOf, done, messageOf, pa
 import type { Delivery, EventBroker, Subscription, WorkBroker } from '@millrace/messaging';
 import type { Platform, Service } from '@millrace/runtime';
 import type { Job, Log } from 'millrace';
+import { ChunkTraces } from './chunk-traces.ts';
 import type { ProcessorConfig } from './config.ts';
 import { contradictionIn } from './domain/todo.ts';
 import type { Inbox } from './inbox.ts';
@@ -34,6 +35,7 @@ export class Processor implements Service {
   readonly name = 'processor';
   readonly #options: ProcessorOptions;
   readonly #abort = new AbortController();
+  readonly #traces: ChunkTraces;
   #subscriptions: Subscription[] = [];
   #state: 'new' | 'running' | 'stopped' = 'new';
   #stopping: Promise<void> | undefined;
@@ -41,6 +43,7 @@ export class Processor implements Service {
 
   constructor(options: ProcessorOptions) {
     this.#options = options;
+    this.#traces = new ChunkTraces(options.work.system, options.time);
   }
 
   async start(): Promise<void> {
@@ -75,6 +78,7 @@ export class Processor implements Service {
     await Promise.race([drained, this.#options.time.sleep(graceMs, over.signal)]);
     // Whatever still runs is left unacknowledged: its chunk is delivered again elsewhere.
     this.#abort.abort();
+    this.#traces.flush();
   }
 
   async #consume(job: Job): Promise<void> {
@@ -97,16 +101,18 @@ export class Processor implements Service {
     if (chunk.job !== job.name) return park(`MR2004 chunk of job ${JSON.stringify(chunk.job)} in the queue of ${job.name}`);
     const contradiction = contradictionIn(chunk);
     if (contradiction !== undefined) return park(`MR4001 chunk ${delivery.id}: ${contradiction}`);
+    const trace = this.#traces.begin(chunk, read.message.trace, at, delivery.deliveries);
     try {
-      const fact = await settle.settle(chunk, at, delivery.deliveries);
+      const fact = await settle.settle(chunk, at, delivery.deliveries, trace);
       for (const failure of fact.failures)
         log.debug({ run: chunk.runId, key: failure.key, fingerprint: failure.fingerprint }, 'item failed');
-      await this.#options.events.publish([ChunkSettled.envelope(fact, this.#options.time.now(), read.message.trace)], {
+      await this.#options.events.publish([ChunkSettled.envelope(fact, this.#options.time.now(), this.#traces.settled(trace, fact))], {
         signal: this.#abort.signal,
       });
       trouble.over();
       return done;
     } catch (error) {
+      this.#traces.gaveBack(trace, error);
       // Stored data that contradicts the chunk does not mend itself.
       if (codeOf(error) === 'MR4003') return park(messageOf(error));
       trouble.met(error, chunkIdOf(chunk.runId, chunk.generation, chunk.seq));

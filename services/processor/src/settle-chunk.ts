@@ -1,5 +1,7 @@
 import { type Chunk, type ChunkSettled, effectIdOf, encodeStates, itemIdOf, MillraceError, messageOf, type Time } from '@millrace/core';
+import { context } from '@opentelemetry/api';
 import type { Job, Log, Sink } from 'millrace';
+import type { ChunkTrace } from './chunk-traces.ts';
 import { classifyError, isInfrastructure, isPoison, isRetryableSql, isTransient } from './domain/classify-error.ts';
 import { copyResults, fail, mergeResults, type Results } from './domain/results.ts';
 import { isTodo, positionOf, todoOf } from './domain/todo.ts';
@@ -47,7 +49,7 @@ export class SettleChunk {
   }
 
   /** The fact to publish. Rejects only for infrastructure: then no item has spent an attempt. */
-  async settle(chunk: Chunk, sentAt: number, deliveries: number): Promise<ChunkSettled> {
+  async settle(chunk: Chunk, sentAt: number, deliveries: number, trace: ChunkTrace): Promise<ChunkSettled> {
     const started = this.#time.now();
     // A chunk without items only asks for its fact again: somebody has lost it.
     const asked = chunk.items.length === 0;
@@ -56,12 +58,18 @@ export class SettleChunk {
       throw new MillraceError('MR4003', `the inbox row of ${chunk.runId}/${chunk.generation}/${chunk.seq}, settled before, is gone`);
     const todo = todoOf(chunk, known);
     if (known && todo.length === 0) return factOf(chunk, known);
-    const results = await runItems({ job: this.#job, chunk, todo, slots: this.#slots, time: this.#time, log: this.#log });
+    const processedAll = trace.enter('process');
+    const run = { job: this.#job, chunk, todo, slots: this.#slots, time: this.#time, log: this.#log };
+    const results = await context.with(trace.context, () => runItems(run));
+    processedAll();
+    const committed = trace.enter('commit');
     const { sink } = this.#job;
     const processed = this.#time.now();
-    if (sink.kind === 'function') await this.#writeOutside(chunk, results, sink);
+    if (sink.kind === 'function') await context.with(trace.context, () => this.#writeOutside(chunk, results, sink));
     const timing = { queued: Math.max(0, started - sentAt), process: processed - started, commit: this.#time.now() - processed };
-    return factOf(chunk, await this.#commit(chunk, results, timing, known !== undefined, processed));
+    const row = await context.with(trace.context, () => this.#commit(chunk, results, timing, known !== undefined, processed));
+    committed();
+    return factOf(chunk, row);
   }
 
   async #commit(chunk: Chunk, results: Results, timing: Timing, expected: boolean, since: number): Promise<InboxRow> {

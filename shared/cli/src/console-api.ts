@@ -79,6 +79,7 @@ export interface RunJson {
     readonly count: number;
   }[];
   readonly traceId: string | null;
+  readonly traceUrl: string | null;
 }
 
 export function runPath(runId: string): string {

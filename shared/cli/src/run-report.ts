@@ -19,6 +19,7 @@ export function reportOf(run: RunJson): string {
     `  ${equationOf(run.counts, run.counts.planned - run.progress.done)}`,
     `  ${duration(run.durationMs)}, ${number(Math.round(run.itemsPerSecond))} items/s`,
   ];
+  if (run.traceId) lines.push(`  trace ${run.traceUrl ?? run.traceId}`);
   if (run.planError) lines.push(`  plan failed: ${clean(run.planError.message)}`);
   for (const group of run.failureGroups.slice(0, 5))
     lines.push(`  ${number(group.count)} × ${clean(group.title)} (${group.class}, group ${group.fingerprint})`);

@@ -9,9 +9,9 @@ export type StreamName = keyof typeof STREAMS;
 /** Bucket with one manifest per job, written by planners, read by clocks and consoles. */
 export const JOBS_BUCKET = 'millrace_jobs';
 
-/** One tick, one subject: the stream keeps the first message of a subject and refuses the rest. */
-export function tickSubject(job: string, nominal: number): string {
-  return `millrace.ticks.${job}.${nominal}`;
+/** One tick, one subject: the stream keeps the first message of a subject and refuses the rest. Without an instant: what the subjects of a job share. */
+export function tickSubject(job: string, nominal?: number): string {
+  return nominal === undefined ? `millrace.ticks.${job}` : `millrace.ticks.${job}.${nominal}`;
 }
 export function triggerSubject(job: string): string {
   return `millrace.triggers.${job}`;

@@ -19,13 +19,15 @@ export interface Envelope {
   readonly body: Uint8Array;
 }
 
+/** W3C trace context: `traceparent`, `tracestate`. Empty where nothing is traced. */
+export type Trace = Readonly<Record<string, string>>;
+
 export interface Message<Kind extends string = string, Data = unknown> {
   readonly id: string;
   readonly kind: Kind;
   readonly at: Instant;
   readonly data: Data;
-  /** W3C trace context: `traceparent`, `tracestate`. */
-  readonly trace: Readonly<Record<string, string>>;
+  readonly trace: Trace;
 }
 
 const Id = Type.String({ minLength: 1, maxLength: 256 });
@@ -230,7 +232,7 @@ export interface MessageType<Kind extends string, Schema extends TSchema> {
   readonly version: number;
   readonly schema: Schema;
   /** Throws MR4001-worthy RangeErrors only for data of our own making: a bug. */
-  envelope(data: Static<Schema>, at: Instant, trace?: Readonly<Record<string, string>>): Envelope;
+  envelope(data: Static<Schema>, at: Instant, trace?: Trace): Envelope;
   read(delivery: Pick<Envelope, 'id' | 'headers' | 'body'>): Read<Kind, Static<Schema>>;
 }
 
@@ -285,7 +287,7 @@ function define<Kind extends string, Schema extends TSchema>(
   };
 }
 
-export function headersOf(kind: string, version: number, at: Instant, trace: Readonly<Record<string, string>>): Record<string, string> {
+export function headersOf(kind: string, version: number, at: Instant, trace: Trace): Record<string, string> {
   return { [KIND_HEADER]: kind, [VERSION_HEADER]: String(version), [AT_HEADER]: String(at), ...trace };
 }
 

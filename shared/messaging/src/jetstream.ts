@@ -58,6 +58,7 @@ export async function connectJetStream({ url, log = silent, replicas = 1, maxUnc
 }
 
 class JetStream implements EventBroker {
+  readonly system = 'nats';
   readonly #nc: NatsConnection;
   readonly #streams: NatsStreams;
   readonly #log: Log;

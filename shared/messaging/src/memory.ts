@@ -31,6 +31,7 @@ export function openMemoryBrokers(time: Time = realTime): {
 }
 
 class MemoryWork implements WorkBroker {
+  readonly system = 'memory';
   readonly #time: Time;
   readonly #queues = new Map<string, MemoryQueue>();
   /** Subscriptions that came before their queue. */
@@ -111,6 +112,7 @@ interface MemoryStream {
 }
 
 class MemoryEvents implements EventBroker {
+  readonly system = 'memory';
   readonly #time: Time;
   readonly #streams = new Map<string, MemoryStream>();
   readonly #subjects = new Set<string>();

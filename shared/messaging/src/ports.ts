@@ -67,6 +67,8 @@ export interface Bucket {
 
 /** A connection to one broker. Reconnects by itself for ever once it has been made. */
 export interface Connection {
+  /** Which broker it is, as telemetry names it. */
+  readonly system: 'rabbitmq' | 'nats' | 'memory';
   /** False while the broker is away; for /readyz. */
   connected(): boolean;
   close(): Promise<void>;

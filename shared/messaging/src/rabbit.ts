@@ -32,6 +32,7 @@ export async function connectRabbit({ url, log = silent, maxUnconfirmed = 256 }:
 }
 
 class Rabbit implements WorkBroker {
+  readonly system = 'rabbitmq';
   readonly #publisher: RabbitPublisher;
   readonly #sending: Link;
   readonly #receiving: Link;

@@ -1,7 +1,7 @@
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { MillraceError, messageOf } from '@millrace/core';
-import { VERSION } from './version.ts';
+import { METRICS_TYPE, metricsText } from './telemetry/metrics.ts';
 
 export interface HealthOptions {
   readonly host: string;
@@ -23,7 +23,7 @@ export async function openHealth({ host, port, reasons }: HealthOptions): Promis
     if (request.method !== 'GET' && request.method !== 'HEAD') return answer(response, 405, 'text/plain', 'GET only\n');
     if (path === '/livez') return answer(response, 200, 'application/json', '{"status":"ok"}\n');
     if (path === '/readyz') return readiness(response, reasons());
-    if (path === '/metrics') return answer(response, 200, 'text/plain; version=0.0.4', METRICS);
+    if (path === '/metrics') return void metricsPage(response);
     return answer(response, 404, 'text/plain', 'Not found: /livez, /readyz and /metrics are here\n');
   });
   await listen(server, host, port);
@@ -37,12 +37,13 @@ export async function openHealth({ host, port, reasons }: HealthOptions): Promis
   };
 }
 
-const METRICS = [
-  '# HELP millrace_build_info What runs here.',
-  '# TYPE millrace_build_info gauge',
-  `millrace_build_info{version="${VERSION}",node="${process.versions.node}"} 1`,
-  '',
-].join('\n');
+async function metricsPage(response: ServerResponse): Promise<void> {
+  try {
+    answer(response, 200, METRICS_TYPE, await metricsText());
+  } catch (error) {
+    answer(response, 500, 'text/plain', `${messageOf(error)}\n`);
+  }
+}
 
 function readiness(response: ServerResponse, reasons: readonly string[]): void {
   const ready = reasons.length === 0;

@@ -12,4 +12,9 @@ export { type OptionRow, optionRows, type PlatformConfig, platformOptions } from
 export { retentionOptions } from './retention-options.ts';
 export { type Supervised, type Supervision, supervise } from './supervise.ts';
 export { systemTime } from './system-time.ts';
+export { type MessagingSpan, startMessagingSpan } from './telemetry/messaging-span.ts';
+export { inSeconds, METRICS_TYPE, metricsText, startMetrics } from './telemetry/metrics.ts';
+export { SpanBudget } from './telemetry/span-budget.ts';
+export { startTracing, wantsTracing } from './telemetry/start-tracing.ts';
+export { isSampled, linksTo, parentOf, spanContextOf, traceOf, unsampled } from './telemetry/trace-context.ts';
 export { VERSION } from './version.ts';

@@ -7,6 +7,7 @@ import { missingUrls, type Needs, type OpenPlatform, openPlatform } from './open
 import type { Platform, Service } from './platform.ts';
 import { supervise } from './supervise.ts';
 import { systemTime } from './system-time.ts';
+import { startMetrics } from './telemetry/metrics.ts';
 import { VERSION } from './version.ts';
 
 export interface MainOptions {
@@ -48,6 +49,7 @@ export async function main<Config extends object>(
       );
     const open = await openPlatform({ service: name, needs, config });
     platform = open;
+    await startMetrics();
     if (options.migrations) await checkMigrated(open.database, options.migrations);
     const service = wire(open, services[name] as Config);
     let reasons: () => readonly string[] = () => ['starting'];

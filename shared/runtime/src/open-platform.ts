@@ -9,6 +9,7 @@ import { openLog } from './log.ts';
 import type { Logger, Platform } from './platform.ts';
 import type { PlatformConfig } from './platform-options.ts';
 import { systemTime } from './system-time.ts';
+import { startTracing } from './telemetry/start-tracing.ts';
 
 /** What a process uses of the platform. Default: everything. */
 export interface Needs {
@@ -79,23 +80,31 @@ export async function openPlatform({
   const mode = modeOf(config, needs);
   const instance = `${hostname()}-${process.pid}-${randomBytes(2).toString('hex')}`;
   const logger = log ?? openLog(service, instance, config.logLevel);
-  const known = jobs ?? (needs.jobs === false ? new Map<string, Job>() : await loadJobs(config.jobs));
-  const opened = mode === 'embedded' ? await openEmbedded(config, needs, migrations) : await connectServers(service, config, needs, logger);
-  const { database, work, events, announce = () => {} } = opened;
-  let closed: Promise<void> | undefined;
-  return {
-    mode,
-    instance,
-    time: systemTime,
-    random: Math.random,
-    log: logger,
-    jobs: known,
-    database: database ?? unneeded('database'),
-    work: work ?? unneeded('work'),
-    events: events ?? unneeded('events'),
-    announce,
-    close: () => (closed ??= closeAll([database, events, work])),
-  };
+  // Before the jobs, so that instrumented libraries in them find the SDK.
+  const tracing = await startTracing(service, instance, logger);
+  try {
+    const known = jobs ?? (needs.jobs === false ? new Map<string, Job>() : await loadJobs(config.jobs));
+    const opened =
+      mode === 'embedded' ? await openEmbedded(config, needs, migrations) : await connectServers(service, config, needs, logger);
+    const { database, work, events, announce = () => {} } = opened;
+    let closed: Promise<void> | undefined;
+    return {
+      mode,
+      instance,
+      time: systemTime,
+      random: Math.random,
+      log: logger,
+      jobs: known,
+      database: database ?? unneeded('database'),
+      work: work ?? unneeded('work'),
+      events: events ?? unneeded('events'),
+      announce,
+      close: () => (closed ??= closeAll([database, events, work]).finally(() => tracing?.stop())),
+    };
+  } catch (error) {
+    await tracing?.stop();
+    throw error;
+  }
 }
 
 type Opened = Partial<Pick<Platform, 'database' | 'work' | 'events'>> & { readonly announce?: (url: string) => void };

@@ -7,11 +7,12 @@ import {
   type RunVerdict,
   splitRunId,
   sumCounts,
+  type Trace,
   verdictOf,
 } from '@millrace/core';
 import type { Database, Queryable } from '@millrace/postgres';
 import { addCounts, type ChunkRow, chunkKey, foldChunks } from '../domain/fold-chunks.ts';
-import type { FactBatch, LedgerStore } from '../ledger-store.ts';
+import type { FactBatch, JobStanding, LedgerStore } from '../ledger-store.ts';
 
 const at = (param: string) => `to_timestamp(${param}::float8 / 1000)`;
 const ms = (column: string) => `(extract(epoch from ${column}) * 1000)::float8`;
@@ -25,30 +26,41 @@ export class PostgresLedgerStore implements LedgerStore {
     this.#db = db;
   }
 
-  async fold(batch: FactBatch): Promise<void> {
+  async fold(batch: FactBatch): Promise<ReadonlyMap<string, Counts>> {
     const runs = new Map([...batch.opened, ...batch.planned, ...batch.planFailed, ...batch.settled].map((fact) => [fact.runId, fact.job]));
-    if (runs.size === 0) return;
-    await this.#db.transaction(async (tx) => {
+    if (runs.size === 0) return new Map();
+    return this.#db.transaction(async (tx) => {
       await lockRuns(tx, runs);
       for (const fact of batch.opened) await openRun(tx, fact);
-      await foldSettled(tx, batch.settled);
+      const gained = await foldSettled(tx, batch.settled);
       for (const fact of batch.planned) await planRun(tx, { ...fact, at: fact.plannedAt, failure: undefined });
       for (const fact of batch.planFailed) {
         await planRun(tx, { ...fact, at: fact.failedAt, replaced: noCounts(), failure: { code: fact.code, message: fact.message } });
       }
       for (const runId of runs.keys()) await closeIfComplete(tx, runId);
+      return gained;
     });
   }
 
-  async outbox(limit: number): Promise<readonly { id: string; data: RunClosed }[]> {
-    const { rows } = await this.#db.query<{ id: string; data: RunClosed }>('select id, data from audit.outbox order by at limit $1', [
-      limit,
-    ]);
+  async outbox(limit: number): Promise<readonly { id: string; data: RunClosed; trace: Trace }[]> {
+    const { rows } = await this.#db.query<{ id: string; data: RunClosed; trace: Trace }>(
+      'select id, data, trace from audit.outbox order by at limit $1',
+      [limit],
+    );
     return rows;
   }
 
   async clearOutbox(ids: readonly string[]): Promise<void> {
     await this.#db.query('delete from audit.outbox where id = any($1::text[])', [ids]);
+  }
+
+  async standing(): Promise<readonly JobStanding[]> {
+    const { rows } = await this.#db.query<{ job: string; unaccounted: number; last_success: number | null }>(
+      `select job, coalesce(sum(planned - (${OUTCOMES.join(' + ')})), 0)::float8 as unaccounted,
+         ${ms("max(closed_at) filter (where verdict = 'succeeded')")} as last_success
+       from audit.runs group by job`,
+    );
+    return rows.map((row) => ({ job: row.job, unaccounted: row.unaccounted, lastSuccess: row.last_success }));
   }
 }
 
@@ -70,10 +82,21 @@ async function openRun(tx: Queryable, fact: FactBatch['opened'][number]): Promis
      on conflict (run_id, generation) do update set opened_at = excluded.opened_at`,
     [fact.runId, fact.generation, fact.openedAt],
   );
-  if (fact.generation > 0) return;
+  if (fact.generation > 0) {
+    await tx.query('update audit.runs set trace = $2 where run_id = $1', [fact.runId, JSON.stringify(fact.trace)]);
+    return;
+  }
   await tx.query(
-    `update audit.runs set nominal = ${at('$2')}, cause = $3, params = $4, manifest = $5, opened_at = ${at('$6')}, updated_at = now() where run_id = $1`,
-    [fact.runId, fact.nominal, fact.cause, JSON.stringify(fact.params), JSON.stringify(fact.manifest), fact.openedAt],
+    `update audit.runs set nominal = ${at('$2')}, cause = $3, params = $4, manifest = $5, opened_at = ${at('$6')}, trace = $7, updated_at = now() where run_id = $1`,
+    [
+      fact.runId,
+      fact.nominal,
+      fact.cause,
+      JSON.stringify(fact.params),
+      JSON.stringify(fact.manifest),
+      fact.openedAt,
+      JSON.stringify(fact.trace),
+    ],
   );
 }
 
@@ -121,8 +144,9 @@ async function planRun(tx: Queryable, plan: Plan): Promise<void> {
   );
 }
 
-async function foldSettled(tx: Queryable, facts: FactBatch['settled']): Promise<void> {
-  if (facts.length === 0) return;
+async function foldSettled(tx: Queryable, facts: FactBatch['settled']): Promise<ReadonlyMap<string, Counts>> {
+  const byJob = new Map<string, Counts>();
+  if (facts.length === 0) return byJob;
   const { rows } = await tx.query<{ run_id: string; generation: number; seq: number; size: number; attempt: number; outcomes: string }>(
     `select c.run_id, c.generation, c.seq, c.size, c.attempt, c.outcomes
      from unnest($1::text[], $2::integer[], $3::integer[]) as u (run_id, generation, seq) join audit.chunks c using (run_id, generation, seq)`,
@@ -142,7 +166,7 @@ async function foldSettled(tx: Queryable, facts: FactBatch['settled']): Promise<
     }),
   );
   const { chunks, gained, failures, recovered } = foldChunks(known, facts);
-  if (chunks.length === 0) return;
+  if (chunks.length === 0) return byJob;
   await tx.query(
     `insert into audit.chunks (run_id, generation, seq, size, attempt, outcomes, skips, queued_ms, process_ms, commit_ms, settled_at)
      select run_id, generation, seq, size, attempt, outcomes, skips::jsonb, queued, process, commit, ${at('settled_at')}
@@ -210,7 +234,12 @@ async function foldSettled(tx: Queryable, facts: FactBatch['settled']): Promise<
       JSON.stringify(final),
     ]);
     await moveCounts(tx, runId, counts);
+    const job = splitRunId(runId)?.job ?? runId;
+    const sum = byJob.get(job) ?? noCounts();
+    addCounts(sum, counts, 1);
+    byJob.set(job, sum);
   }
+  return byJob;
 }
 
 async function moveCounts(tx: Queryable, runId: string, counts: Counts): Promise<void> {
@@ -277,10 +306,10 @@ async function oweClosed(tx: Queryable, runId: string, row: CloseRow, verdict: R
     openedAt: Math.floor(row.opened_at),
     closedAt,
   };
-  await tx.query('insert into audit.outbox (id, data, at) values ($1, $2, now()) on conflict do nothing', [
-    `${runId}/${row.generation}/run.closed`,
-    JSON.stringify(closed),
-  ]);
+  await tx.query(
+    'insert into audit.outbox (id, data, trace, at) select $1, $2, trace, now() from audit.runs where run_id = $3 on conflict do nothing',
+    [`${runId}/${row.generation}/run.closed`, JSON.stringify(closed), runId],
+  );
 }
 
 interface CloseRow extends Record<(typeof OUTCOMES)[number], string> {

@@ -1,10 +1,10 @@
-import { type Instant, OUTCOMES, type RunVerdict } from '@millrace/core';
+import { type Instant, OUTCOMES, type RunVerdict, type Trace } from '@millrace/core';
 import type { Queryable } from '@millrace/postgres';
 import type { FailedItem, FailureGroup, Ledger, LedgerRun, RunState } from '../ledger.ts';
 
 const ms = (column: string) => `(extract(epoch from ${column}) * 1000)::float8`;
 
-const RUN = `select r.run_id, r.job, r.tick, r.cause, r.params, r.state, r.verdict, r.generation, r.plan_error, r.trace_id, r.planned, ${OUTCOMES.map((o) => `r.${o}`).join(', ')},
+const RUN = `select r.run_id, r.job, r.tick, r.cause, r.params, r.state, r.verdict, r.generation, r.plan_error, r.trace, r.planned, ${OUTCOMES.map((o) => `r.${o}`).join(', ')},
     ${ms('r.opened_at')} as opened_at, ${ms('r.closed_at')} as closed_at,
     ${ms('coalesce(case when r.generation > 0 then g.opened_at end, r.opened_at)')} as pass_opened_at, g.items as pass_items
   from audit.runs r left join audit.generations g on g.run_id = r.run_id and g.generation = r.generation`;
@@ -89,7 +89,7 @@ interface RunRow extends Record<(typeof OUTCOMES)[number], string> {
   verdict: RunVerdict | null;
   generation: number;
   plan_error: { code: string; message: string } | null;
-  trace_id: string | null;
+  trace: Trace;
   planned: string;
   opened_at: Instant;
   closed_at: Instant | null;
@@ -127,7 +127,7 @@ function runOf(row: RunRow): LedgerRun {
     passItems: row.pass_items === null ? null : Number(row.pass_items),
     planError: row.plan_error,
     planned: Number(row.planned),
-    traceId: row.trace_id,
+    trace: row.trace,
     counts: Object.fromEntries(OUTCOMES.map((outcome) => [outcome, Number(row[outcome])])) as LedgerRun['counts'],
   };
 }

@@ -3,6 +3,7 @@ import Type from 'typebox';
 import type { App, ConsoleParts } from '../app.ts';
 import type { Commands } from '../commands.ts';
 import { Problem } from '../problem.ts';
+import { requesterOf } from '../requester.ts';
 
 const Job = Type.Object({ job: Type.String({ minLength: 1, maxLength: 63 }) });
 /** A schedule is looked ahead at most this far. */
@@ -76,7 +77,7 @@ export function jobRoutes(app: App, { registry, time }: ConsoleParts, commands: 
       const key = body.key ?? header;
       const made = await commands.trigger(
         { job: request.params.job, ...body, ...(key === undefined ? {} : { key }) },
-        `http ${request.ip}`,
+        requesterOf(request),
       );
       return reply
         .status(202)

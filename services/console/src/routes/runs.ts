@@ -5,6 +5,7 @@ import { BooksView } from '../books.ts';
 import type { Commands } from '../commands.ts';
 import type { LedgerRun } from '../ledger.ts';
 import { Problem } from '../problem.ts';
+import { requesterOf } from '../requester.ts';
 import { FailureGroupView, RunView, viewOf } from '../run-view.ts';
 
 const Id = Type.Object({ id: Type.String({ minLength: 1, maxLength: 256 }) });
@@ -27,7 +28,7 @@ const FailureView = Type.Object({
   at: Type.String(),
 });
 
-export function runRoutes(app: App, { ledger, books, time }: ConsoleParts, commands: Commands): void {
+export function runRoutes(app: App, { ledger, books, time, jaegerUrl }: ConsoleParts, commands: Commands): void {
   const get = async (id: string): Promise<LedgerRun> => {
     const run = await ledger.findRun(id);
     if (!run) throw new MillraceError('MR2005', `"${id}"`);
@@ -53,14 +54,14 @@ export function runRoutes(app: App, { ledger, books, time }: ConsoleParts, comma
       const runs = await ledger.listRuns({ ...filter, limit: limit + 1 });
       const page = runs.slice(0, limit);
       const now = time.now();
-      return { runs: page.map((run) => viewOf(run, [], now)), next: runs.length > limit ? (page.at(-1)?.runId ?? null) : null };
+      return { runs: page.map((run) => viewOf(run, [], now, jaegerUrl)), next: runs.length > limit ? (page.at(-1)?.runId ?? null) : null };
     },
   );
 
   app.get(
     '/v1/runs/:id',
     { schema: { tags: ['runs'], summary: 'One run', params: Id, response: { 200: RunView, default: Problem } } },
-    async ({ params: { id } }) => viewOf(await get(id), await ledger.failureGroups(id, TOP_GROUPS), time.now()),
+    async ({ params: { id } }) => viewOf(await get(id), await ledger.failureGroups(id, TOP_GROUPS), time.now(), jaegerUrl),
   );
 
   app.get(
@@ -113,7 +114,7 @@ export function runRoutes(app: App, { ledger, books, time }: ConsoleParts, comma
         response: { 202: Type.Object({ runId: Type.String(), generation: Type.Integer(), items: Type.Integer() }), default: Problem },
       },
     },
-    async (request, reply) => reply.status(202).send(await commands.redrive(request.params.id, request.body ?? {}, `http ${request.ip}`)),
+    async (request, reply) => reply.status(202).send(await commands.redrive(request.params.id, request.body ?? {}, requesterOf(request))),
   );
 
   app.get(

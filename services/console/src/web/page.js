@@ -24,6 +24,10 @@ function rowOf(run) {
       row.element.append(cell);
       return cell;
     });
+    row.name = document.createElement('div');
+    row.trace = document.createElement('div');
+    row.trace.className = 'trace';
+    row.cells[0].append(row.name, row.trace);
     row.bar = document.createElement('progress');
     row.share = document.createElement('span');
     row.share.className = 'share';
@@ -31,6 +35,16 @@ function rowOf(run) {
     rows.set(run.runId, row);
   }
   return row;
+}
+
+/** The trace id; a link where it is known where Jaeger is. */
+function showTrace(place, { traceId, traceUrl }) {
+  if (traceUrl) {
+    const link = document.createElement('a');
+    link.href = traceUrl;
+    link.textContent = `trace ${traceId}`;
+    place.replaceChildren(link);
+  } else place.textContent = traceId ? `trace ${traceId}` : '';
 }
 
 function took(ms) {
@@ -45,7 +59,8 @@ function show(run) {
   const { cells, bar, share } = row;
   const { done, planned } = run.progress;
   const failing = run.counts.failed + run.counts.rejected + run.counts.expired + run.counts.cancelled + run.counts.indeterminate;
-  cells[0].textContent = run.generation > 0 ? `${run.runId} (redrive ${run.generation})` : run.runId;
+  row.name.textContent = run.generation > 0 ? `${run.runId} (redrive ${run.generation})` : run.runId;
+  showTrace(row.trace, run);
   cells[1].textContent = MARKS[run.verdict ?? run.state] ?? run.state;
   cells[1].className = run.verdict === 'succeeded' ? 'good' : run.verdict && run.verdict !== 'partial' ? 'bad' : '';
   bar.max = Math.max(1, planned);

@@ -1,26 +1,34 @@
-import { formatInstant, type Instant, type JobManifest, runIdOf } from '@millrace/core';
+import { formatInstant, type Instant, type JobManifest, runIdOf, type Trace } from '@millrace/core';
 import type { Queryable } from '@millrace/postgres';
 import { decideTicks } from '../domain/decide-ticks.ts';
-import type { NewRun } from '../plan-store.ts';
+import type { AdmittedTicks, NewRun } from '../plan-store.ts';
+
+const NOTHING: AdmittedTicks = { opened: [], decided: { ran: 0, skipped: 0, missed: 0 }, lag: undefined };
 
 /**
  * Decides all ticks of a job up to `until`, under the lock of the job's row. A tick message is only a prompt to look:
  * the scan of a planner that never heard of it comes to the same records.
  */
-export async function admitTicks(tx: Queryable, manifest: JobManifest, until: Instant): Promise<readonly string[]> {
+export async function admitTicks(
+  tx: Queryable,
+  manifest: JobManifest,
+  until: Instant,
+  traceOf: (runId: string) => Trace,
+): Promise<AdmittedTicks> {
   const { schedule } = manifest;
-  if (!schedule) return [];
+  if (!schedule) return NOTHING;
   const { rows } = await tx.query<{ last: number; now: number }>(
     `select (extract(epoch from last_nominal) * 1000)::float8 as last, (extract(epoch from clock_timestamp()) * 1000)::float8 as now
      from planner.jobs where job = $1 for update`,
     [manifest.name],
   );
   const job = rows[0];
-  if (!job) return [];
+  if (!job) return NOTHING;
   const decision = decideTicks(schedule, Math.round(job.last), Math.min(until, Math.floor(job.now)), Math.floor(job.now));
-  if (decision.lastNominal <= Math.round(job.last)) return [];
+  if (decision.lastNominal <= Math.round(job.last)) return NOTHING;
 
   const opened: string[] = [];
+  const decided = { ran: 0, skipped: 0, missed: decision.missed?.ticks ?? 0 };
   if (decision.missed)
     await recordTick(tx, manifest.name, decision.missed.nominal, 'missed', decision.missed.through, decision.missed.ticks);
   const newest = decision.run.at(-1);
@@ -30,25 +38,36 @@ export async function admitTicks(tx: Queryable, manifest: JobManifest, until: In
     const waits = busy && (schedule.overlap === 'bufferOne' || nominal !== newest);
     if (busy && !waits) {
       await recordTick(tx, manifest.name, nominal, 'skipped');
+      decided.skipped++;
       continue;
     }
     if (waits && schedule.overlap === 'bufferOne') await dropWaiting(tx, manifest.name);
     const runId = runIdOf(manifest.name, formatInstant(nominal));
-    const run: NewRun = { runId, tick: formatInstant(nominal), nominal, cause: 'tick', manifest, params: {}, limit: undefined };
+    const run: NewRun = {
+      runId,
+      tick: formatInstant(nominal),
+      nominal,
+      cause: 'tick',
+      manifest,
+      params: {},
+      limit: undefined,
+      trace: traceOf(runId),
+    };
     if (await insertRun(tx, run, waits ? 'waiting' : 'opened')) opened.push(runId);
     await recordTick(tx, manifest.name, nominal, 'ran');
+    decided.ran++;
   }
   await tx.query(`update planner.jobs set last_nominal = to_timestamp($2::float8 / 1000) where job = $1`, [
     manifest.name,
     decision.lastNominal,
   ]);
-  return opened;
+  return { opened, decided, lag: newest === undefined ? undefined : Math.max(0, job.now - newest) };
 }
 
 export async function insertRun(db: Queryable, run: NewRun, state: 'opened' | 'waiting'): Promise<boolean> {
   const { rowCount } = await db.query(
-    `insert into planner.runs (run_id, job, tick, nominal, cause, params, item_limit, manifest, state, opened_at)
-     values ($1, $2, $3, to_timestamp($4::float8 / 1000), $5, $6, $7, $8, $9, now()) on conflict (run_id) do nothing`,
+    `insert into planner.runs (run_id, job, tick, nominal, cause, params, item_limit, manifest, state, trace, opened_at)
+     values ($1, $2, $3, to_timestamp($4::float8 / 1000), $5, $6, $7, $8, $9, $10, now()) on conflict (run_id) do nothing`,
     [
       run.runId,
       run.manifest.name,
@@ -59,6 +78,7 @@ export async function insertRun(db: Queryable, run: NewRun, state: 'opened' | 'w
       run.limit ?? null,
       JSON.stringify(run.manifest),
       state,
+      JSON.stringify(run.trace),
     ],
   );
   return rowCount === 1;

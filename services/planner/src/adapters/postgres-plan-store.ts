@@ -1,7 +1,17 @@
-import type { ChunkSettled, Instant, JobManifest, Milliseconds, RunClosed } from '@millrace/core';
+import type { ChunkSettled, Instant, JobManifest, Milliseconds, RunClosed, Trace } from '@millrace/core';
 import type { Database } from '@millrace/postgres';
 import type { BuiltChunk } from '../domain/chunk-builder.ts';
-import type { ChunkId, DueChunk, NewRun, OwedFact, PlanningRun, PlanProgress, PlanStore, RedriveRequest } from '../plan-store.ts';
+import type {
+  AdmittedTicks,
+  ChunkId,
+  DueChunk,
+  NewRun,
+  OwedFact,
+  PlanningRun,
+  PlanProgress,
+  PlanStore,
+  RedriveRequest,
+} from '../plan-store.ts';
 import { admitTicks, insertRun, promoteWaiting } from './postgres-admission.ts';
 import { redriveRun } from './postgres-redrive.ts';
 
@@ -28,8 +38,8 @@ export class PostgresPlanStore implements PlanStore {
     );
   }
 
-  admitTicks(manifest: JobManifest, until: Instant): Promise<readonly string[]> {
-    return this.#db.transaction((tx) => admitTicks(tx, manifest, until));
+  admitTicks(manifest: JobManifest, until: Instant, traceOf: (runId: string) => Trace): Promise<AdmittedTicks> {
+    return this.#db.transaction((tx) => admitTicks(tx, manifest, until, traceOf));
   }
 
   admitRun(run: NewRun): Promise<boolean> {
@@ -52,7 +62,7 @@ export class PostgresPlanStore implements PlanStore {
          where job = any($1::text[]) and (state = 'opened' and (lease_until is null or lease_until < now()) or state = 'planning' and lease_until < now())
          order by opened_at limit 1 for update skip locked)
        returning run_id, job, tick, ${ms('nominal')} as nominal, cause, params, item_limit, manifest, ${ms('opened_at')} as opened_at,
-         plan_epoch, cursor, next_seq, items, duplicates`,
+         trace, plan_epoch, cursor, next_seq, items, duplicates`,
       [jobs, lease],
     );
     const row = rows[0];
@@ -67,6 +77,7 @@ export class PostgresPlanStore implements PlanStore {
         limit: row.item_limit === null ? undefined : Number(row.item_limit),
         manifest: row.manifest,
         openedAt: Math.floor(row.opened_at),
+        trace: row.trace,
         epoch: row.plan_epoch,
         cursor: row.cursor ?? undefined,
         nextSeq: row.next_seq,
@@ -152,7 +163,7 @@ export class PostgresPlanStore implements PlanStore {
        update planner.chunks c set state = 'emitted', emitted_at = now(), emits = emits + 1
        from due, planner.runs r
        where c.run_id = due.run_id and c.generation = due.generation and c.seq = due.seq and r.run_id = due.run_id
-       returning c.run_id, c.generation, c.seq, c.job, c.size, c.attempt, c.outcomes, r.tick, ${ms('r.nominal')} as nominal, r.params, ${ms('r.opened_at')} as opened_at,
+       returning c.run_id, c.generation, c.seq, c.job, c.size, c.attempt, c.outcomes, r.tick, ${ms('r.nominal')} as nominal, r.params, r.trace, ${ms('r.opened_at')} as opened_at,
          coalesce(c.payload, (select o.payload from planner.chunks o where o.run_id = c.run_id and o.generation = 0 and o.seq = c.seq)) as payload`,
       [jobs, window, limit],
     );
@@ -169,6 +180,7 @@ export class PostgresPlanStore implements PlanStore {
       openedAt: Math.floor(row.opened_at),
       outcomes: row.outcomes,
       payload: row.payload,
+      trace: row.trace,
     }));
   }
 
@@ -271,16 +283,23 @@ export class PostgresPlanStore implements PlanStore {
     return rows.map((row) => row.run_id);
   }
 
-  async owedFacts(limit: number): Promise<readonly { runId: string; facts: readonly OwedFact[] }[]> {
-    const { rows } = await this.#db.query<{ run_id: string; facts: OwedFact[] }>(
-      `select run_id, facts from planner.runs where owed limit $1`,
+  async owedFacts(limit: number): Promise<readonly { runId: string; facts: readonly OwedFact[]; trace: Trace }[]> {
+    const { rows } = await this.#db.query<{ run_id: string; facts: OwedFact[]; trace: Trace }>(
+      `select run_id, facts, trace from planner.runs where owed limit $1`,
       [limit],
     );
-    return rows.map((row) => ({ runId: row.run_id, facts: row.facts }));
+    return rows.map((row) => ({ runId: row.run_id, facts: row.facts, trace: row.trace }));
   }
 
   async clearOwed(runId: string): Promise<void> {
     await this.#db.query(`update planner.runs set owed = false where run_id = $1`, [runId]);
+  }
+
+  async oldestOpen(): Promise<ReadonlyMap<string, number>> {
+    const { rows } = await this.#db.query<{ job: string; age: number }>(
+      `select job, extract(epoch from now() - min(opened_at))::float8 as age from planner.runs where state <> 'closed' group by job`,
+    );
+    return new Map(rows.map((row) => [row.job, Math.max(0, row.age)]));
   }
 }
 
@@ -294,6 +313,7 @@ interface RunRow {
   item_limit: string | null;
   manifest: JobManifest;
   opened_at: number;
+  trace: Trace;
   plan_epoch: number;
   cursor: unknown;
   next_seq: number;
@@ -314,4 +334,5 @@ interface ChunkRow {
   attempt: number;
   outcomes: string | null;
   payload: string;
+  trace: Trace;
 }

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Console } from '@millrace/console';
 import { codeOf } from '@millrace/core';
 import { migrate } from '@millrace/postgres';
-import type { Platform, Service } from '@millrace/runtime';
+import { type Platform, type Service, startMetrics } from '@millrace/runtime';
 import { compose, startAll, stopAll } from '../compose.ts';
 import { apiOver, type ConsoleApi, type RunJson, runPath } from '../console-api.ts';
 import { EXIT, worstExitCode } from '../exit-codes.ts';
@@ -28,6 +28,7 @@ export async function dev(output: Output, options: { once?: boolean }): Promise<
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
   const running: Service[] = [];
   try {
+    await startMetrics();
     await migrate(platform.database, migrationSets);
     const services = await compose(platform, { scheduled: true, firstTick: 'latest', alone: embedded, settings: config.services });
     const listening = await listen(platform, config);

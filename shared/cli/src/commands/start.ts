@@ -20,18 +20,25 @@ export async function start(output: Output, service: string): Promise<number> {
 }
 
 async function startEverything(output: Output): Promise<number> {
-  const [{ supervise, systemTime }, { checkMigrated }, { wireConsole }, { compose }, { localConfig, openLocal }, { migrationSets }] =
-    await Promise.all([
-      import('@millrace/runtime'),
-      import('@millrace/postgres'),
-      import('@millrace/console'),
-      import('../compose.ts'),
-      import('../open-local.ts'),
-      import('../migrations.ts'),
-    ]);
+  const [
+    { startMetrics, supervise, systemTime },
+    { checkMigrated },
+    { wireConsole },
+    { compose },
+    { localConfig, openLocal },
+    { migrationSets },
+  ] = await Promise.all([
+    import('@millrace/runtime'),
+    import('@millrace/postgres'),
+    import('@millrace/console'),
+    import('../compose.ts'),
+    import('../open-local.ts'),
+    import('../migrations.ts'),
+  ]);
   const config = await localConfig('info');
   const platform = await openLocal(config, 'all', {});
   try {
+    await startMetrics();
     await checkMigrated(platform.database, migrationSets);
     const web = wireConsole(platform, config.console);
     const services = [
