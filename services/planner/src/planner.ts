@@ -1,4 +1,4 @@
-import { chunkQueue, JOBS_BUCKET, latestDue, messageOf, type Verdict } from '@millrace/core';
+import { chunkQueue, JOBS_BUCKET, latestDue, messageOf, retry, type Verdict } from '@millrace/core';
 import type { Delivery, Handler, Subscription } from '@millrace/messaging';
 import type { Platform, Service } from '@millrace/runtime';
 import { metrics } from '@opentelemetry/api';
@@ -17,6 +17,8 @@ const LEASE = 30_000;
 const RECONCILE_EVERY = 5_000;
 /** A run with chunks out, an empty queue and no progress for this long (and twice the item timeout) has lost them. */
 const IDLE_GRACE = 30_000;
+/** Before a message that could not be handled is looked at again. */
+const MESSAGE_PAUSE = 1_000;
 /** A chunk that was sent this often without an answer is left alone, and said so. */
 const EMIT_LIMIT = 5;
 
@@ -96,7 +98,9 @@ export class Planner implements Service {
       (handle: (delivery: Delivery) => Promise<Verdict>): Handler =>
       async (deliveries) => {
         const verdicts = [];
-        for (const delivery of deliveries) verdicts.push(await handle(delivery));
+        // Each for itself: a message that fails must not take back its neighbours for ever.
+        for (const delivery of deliveries)
+          verdicts.push(await handle(delivery).catch((error: unknown) => retry(MESSAGE_PAUSE, messageOf(error))));
         return verdicts;
       };
     this.#subscriptions = [

@@ -58,5 +58,9 @@ describe('messages', () => {
       timing: { queued: 0, process: 0, commit: 0 },
     };
     expect(ChunkSettled.envelope(settled, 1).id).toBe('a@b/0/3/2/settled');
+    expect(ChunkSettled.read(ChunkSettled.envelope({ ...settled, outcomes: '4a' }, 1))).toEqual({
+      ok: false,
+      reason: 'MR4001 chunk.settled: outcomes "4a" do not describe 5 items',
+    });
   });
 });

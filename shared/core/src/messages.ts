@@ -4,6 +4,7 @@ import { chunkQueue, factSubject, redriveSubject, tickSubject, triggerSubject } 
 import { messageOf } from './errors.ts';
 import { chunkIdOf } from './ids.ts';
 import { RunManifest } from './manifest.ts';
+import { decodeStates } from './outcomes.ts';
 import type { Instant } from './time.ts';
 
 /**
@@ -190,6 +191,8 @@ export const ChunkSettled = define(
     timing: Type.Object({ queued: Count, process: Count, commit: Count }),
   }),
   (s, kind) => ({ id: `${chunkIdOf(s.runId, s.generation, s.seq)}/${s.attempt}/settled`, subject: factSubject(kind, s.job) }),
+  (s) =>
+    decodeStates(s.outcomes, s.size) ? undefined : `outcomes ${JSON.stringify(s.outcomes.slice(0, 80))} do not describe ${s.size} items`,
 );
 
 export const RunClosed = define(
@@ -254,6 +257,8 @@ function define<Kind extends string, Schema extends TSchema>(
   version: number,
   schema: Schema,
   address: (data: Static<Schema>, kind: string) => { id: string; subject: string },
+  /** What the schema cannot say: why the data contradicts itself. */
+  contradictionIn: (data: Static<Schema>) => string | undefined = () => undefined,
 ): MessageType<Kind, Schema> {
   const check = Compile(schema);
   return {
@@ -280,6 +285,8 @@ function define<Kind extends string, Schema extends TSchema>(
         const [first] = check.Errors(data);
         return refuse('MR4001', `${kind}${first?.instancePath ?? ''} ${first?.message ?? 'does not match its schema'}`);
       }
+      const contradiction = contradictionIn(data as Static<Schema>);
+      if (contradiction !== undefined) return refuse('MR4001', `${kind}: ${contradiction}`);
       const at = Number(headers[AT_HEADER]);
       const trace = Object.fromEntries(TRACE_HEADERS.flatMap((name) => (headers[name] === undefined ? [] : [[name, headers[name]]])));
       return { ok: true, message: { id: delivery.id, kind, at: Number.isFinite(at) ? at : 0, data: data as Static<Schema>, trace } };

@@ -1,5 +1,5 @@
 import type { ChunkSettled, Instant, JobManifest, Milliseconds, RunClosed, Trace } from '@millrace/core';
-import type { Database } from '@millrace/postgres';
+import { type Database, jsonb } from '@millrace/postgres';
 import type { BuiltChunk } from '../domain/chunk-builder.ts';
 import type {
   AdmittedTicks,
@@ -124,7 +124,7 @@ export class PostgresPlanStore implements PlanStore {
     const { rowCount } = await this.#db.query(
       `update planner.runs set state = 'running', sealed = $3, lease_until = null, plan_error = $4::jsonb, duplicates = $6, facts = $5::jsonb, owed = true, progress_at = now()
        where run_id = $1 and plan_epoch = $2 and state = 'planning'`,
-      [run.runId, run.epoch, failure === undefined, failure ? JSON.stringify(failure) : null, JSON.stringify(facts), duplicates],
+      [run.runId, run.epoch, failure === undefined, failure ? jsonb(failure) : null, jsonb(facts), duplicates],
     );
     return rowCount === 1;
   }

@@ -29,7 +29,7 @@ describe('ChunkBuilder', () => {
 
   test('keys are non-empty strings or finite numbers', () => {
     expect([keyText('a', 'j', 0), keyText(7, 'j', 0)]).toEqual(['a', '7']);
-    for (const bad of ['', undefined, null, Number.NaN, {}, 'x'.repeat(2_000)]) {
+    for (const bad of ['', undefined, null, Number.NaN, {}, 'x'.repeat(2_000), 'nul\0', 'half \ud800']) {
       expect(() => keyText(bad, 'j', 4)).toThrow(expect.objectContaining({ code: 'MR1005' }));
     }
   });

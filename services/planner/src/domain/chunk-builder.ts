@@ -16,10 +16,11 @@ export interface BuiltChunk {
 /** The text of a key that a source may give: a non-empty string or a finite number. */
 export function keyText(key: unknown, job: string, index: number): string {
   const text = typeof key === 'number' && Number.isFinite(key) ? String(key) : key;
-  if (typeof text === 'string' && text !== '' && text.length <= 1_024) return text;
+  // PostgreSQL, which lists keys, has no NUL and no half of a surrogate pair in its texts.
+  if (typeof text === 'string' && text !== '' && text.length <= 1_024 && !text.includes('\0') && !/\p{Cs}/u.test(text)) return text;
   throw new MillraceError(
     'MR1005',
-    `item ${index} of job "${job}" has the key ${typeof key === 'string' ? `of ${key.length} characters` : String(key)}`,
+    `item ${index} of job "${job}" has the key ${typeof key === 'string' ? (key === '' || key.length > 1_024 ? `of ${key.length} characters` : JSON.stringify(key)) : String(key)}`,
   );
 }
 

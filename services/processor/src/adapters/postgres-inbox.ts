@@ -1,5 +1,5 @@
 import { type Chunk, decodeStates, encodeStates, type Failure, MillraceError } from '@millrace/core';
-import type { Database, Queryable, Result, Transaction } from '@millrace/postgres';
+import { type Database, jsonb, type Queryable, type Result, type Transaction } from '@millrace/postgres';
 import type { SinkTransaction } from 'millrace';
 import type { Settled } from '../domain/results.ts';
 import type { Inbox, InboxRow, InboxTransaction, Timing } from '../inbox.ts';
@@ -181,12 +181,6 @@ function valuesOf(chunk: Chunk, settled: Settled, timing: Timing): unknown[] {
 
 function whole(milliseconds: number): number {
   return Math.min(INT_MAX, Math.max(0, Math.round(milliseconds)));
-}
-
-/** jsonb refuses NUL and lone surrogates, which error messages may quote from data. */
-function jsonb(value: unknown): string {
-  // The lookbehind leaves an escaped backslash before "u0000" alone.
-  return JSON.stringify(value).replace(/(?<!\\)((?:\\\\)*)\\u(?:0000|d[89a-f][0-9a-f]{2})/gi, '$1\ufffd');
 }
 
 function instantOf(value: Date | string): number {
