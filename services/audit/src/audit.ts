@@ -2,6 +2,7 @@ import {
   ChunkSettled,
   done,
   KIND_HEADER,
+  type Milliseconds,
   messageOf,
   park,
   RunClosed,
@@ -14,24 +15,30 @@ import {
 import type { Delivery, Subscription } from '@millrace/messaging';
 import type { Platform, Service } from '@millrace/runtime';
 import { AuditMetrics } from './audit-metrics.ts';
+import type { AuditConfig } from './config.ts';
 import { startCloseSpan, startSettleSpans, type TracedFact } from './fold-spans.ts';
 import type { LedgerStore } from './ledger-store.ts';
 
 /** How often facts that the stream did not take are offered again. */
 const OUTBOX_EVERY = 5_000;
+const PURGE_EVERY = 600_000;
+/** Rows deleted in one statement, at most. */
+const PURGE_STEP = 1_000;
 
 /** Folds the facts of all services into the ledger and closes runs. */
 export class Audit implements Service {
   readonly name = 'audit';
   readonly #platform: Platform;
+  readonly #config: AuditConfig;
   readonly #store: LedgerStore;
   readonly #metrics: AuditMetrics;
   #stopping: AbortController | undefined;
   #subscription: Subscription | undefined;
-  #outbox: Promise<void> | undefined;
+  #loops: Promise<unknown> | undefined;
 
-  constructor(platform: Platform, store: LedgerStore) {
+  constructor(platform: Platform, config: AuditConfig, store: LedgerStore) {
     this.#platform = platform;
+    this.#config = config;
     this.#store = store;
     this.#metrics = new AuditMetrics(store);
   }
@@ -44,14 +51,18 @@ export class Audit implements Service {
       { durable: 'audit', batch: 256, prefetch: 512 },
       this.fold,
     );
-    this.#outbox = this.#offerOutbox(this.#stopping.signal);
+    const { signal } = this.#stopping;
+    this.#loops = Promise.all([
+      this.#repeat(OUTBOX_EVERY, 'facts of closed runs wait for the broker', signal, () => this.#publishOutbox()),
+      this.#repeat(PURGE_EVERY, 'old ledgers cannot be deleted', signal, () => this.#purge(signal)),
+    ]);
   }
 
   async stop(): Promise<void> {
     if (!this.#stopping || this.#stopping.signal.aborted) return;
     this.#stopping.abort();
     await this.#subscription?.drain();
-    await this.#outbox;
+    await this.#loops;
     this.#subscription = undefined;
   }
 
@@ -86,8 +97,17 @@ export class Audit implements Service {
       }
     });
     const spans = startSettleSpans(traced, this.#platform.events.system);
-    this.#metrics.gained(await this.#store.fold({ opened, planned, planFailed, settled }));
-    for (const span of spans) span.end();
+    try {
+      this.#metrics.gained(await this.#store.fold({ opened, planned, planFailed, settled }));
+    } catch (error) {
+      if (!isFaultOfData(error)) throw error;
+      if (deliveries.length === 1) return [park(`MR4001 ${messageOf(error)}`)];
+      // One fact that the ledger cannot take must not hold up the others of its batch for ever.
+      const half = deliveries.length >> 1;
+      return [...(await this.fold(deliveries.slice(0, half))), ...(await this.fold(deliveries.slice(half)))];
+    } finally {
+      for (const span of spans) span.end();
+    }
     await this.#publishOutbox();
     return verdicts;
   };
@@ -103,16 +123,29 @@ export class Audit implements Service {
     await this.#store.clearOutbox(owed.map(({ id }) => id));
   }
 
-  async #offerOutbox(signal: AbortSignal): Promise<void> {
+  /** Small steps, each a transaction of its own, so that nobody waits for them. */
+  async #purge(signal: AbortSignal): Promise<void> {
+    const { retention } = this.#config;
+    if (retention === 0) return;
+    while (!signal.aborted && (await this.#store.purge(retention, PURGE_STEP)) === 'more');
+  }
+
+  async #repeat(every: Milliseconds, trouble: string, signal: AbortSignal, work: () => Promise<void>): Promise<void> {
     while (!signal.aborted) {
       try {
-        await this.#publishOutbox();
+        await work();
       } catch (error) {
-        this.#platform.log.warn({ err: messageOf(error) }, 'facts of closed runs wait for the broker');
+        this.#platform.log.warn({ err: messageOf(error) }, trouble);
       }
-      await this.#platform.time.sleep(OUTBOX_EVERY, signal);
+      await this.#platform.time.sleep(every, signal);
     }
   }
+}
+
+/** Not the database's or the network's: these facts will never fold. 22xxx: values, 23xxx: constraints; without a code: our own checks. */
+function isFaultOfData(error: unknown): boolean {
+  const { code } = error as { code?: unknown };
+  return code === undefined ? error instanceof RangeError : typeof code === 'string' && /^2[23]...$/.test(code);
 }
 
 function take<Data extends { runId: string; job: string }>(

@@ -1,2 +1,2 @@
-export { type AuditConfig, auditDefaults } from './config.ts';
+export { type AuditConfig, auditDefaults, auditOptions } from './config.ts';
 export { wireAudit } from './wiring.ts';

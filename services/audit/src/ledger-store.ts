@@ -1,4 +1,4 @@
-import type { ChunkSettled, Counts, Instant, RunClosed, RunOpened, RunPlanFailed, RunPlanned, Trace } from '@millrace/core';
+import type { ChunkSettled, Counts, Instant, Milliseconds, RunClosed, RunOpened, RunPlanFailed, RunPlanned, Trace } from '@millrace/core';
 
 export interface FactBatch {
   /** `trace` is the context of the run. */
@@ -20,6 +20,11 @@ export interface LedgerStore {
   clearOutbox(ids: readonly string[]): Promise<void>;
   /** What only the whole ledger knows, by job; for /metrics. */
   standing(): Promise<readonly JobStanding[]>;
+  /**
+   * Deletes a part of what belongs to runs closed longer ago than `retention`, at most `limit` rows at once: `more` as long as
+   * there is any. The run itself goes a day later; until then its `purged_at` says that its books are no longer complete.
+   */
+  purge(retention: Milliseconds, limit: number): Promise<'more' | 'done'>;
 }
 
 export interface JobStanding {

@@ -1,5 +1,5 @@
 import { main } from '@millrace/runtime';
-import { auditDefaults } from './config.ts';
+import { auditOptions } from './config.ts';
 import { wireAudit } from './wiring.ts';
 
-await main('audit', wireAudit, auditDefaults, { migrations: [{ schema: 'audit', source: new URL('../migrations', import.meta.url) }] });
+await main('audit', wireAudit, auditOptions, { migrations: [{ schema: 'audit', source: new URL('../migrations', import.meta.url) }] });

@@ -134,6 +134,7 @@ describe('console API', () => {
     const document = (await get('/openapi.json')).json();
     expect(document.openapi).toBe('3.1.0');
     expect(Object.keys(document.paths).sort()).toEqual([
+      '/v1/audit',
       '/v1/events',
       '/v1/jobs',
       '/v1/jobs/{job}/runs',

@@ -1,11 +1,11 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { PGlite } from '@electric-sql/pglite';
-import { type Counts, type Envelope, JOBS_BUCKET, type JobManifest, noCounts, type Time } from '@millrace/core';
+import { type Counts, countStates, type Envelope, JOBS_BUCKET, type JobManifest, noCounts, sumCounts, type Time } from '@millrace/core';
 import { openMemoryBrokers } from '@millrace/messaging';
 import type { Queryable } from '@millrace/postgres';
+import { PostgresBooks } from './adapters/postgres-books.ts';
 import { PostgresLedger } from './adapters/postgres-ledger.ts';
 import { type App, buildApp } from './app.ts';
-import { PostgresBooks } from './books.ts';
 import { BucketRegistry } from './registry.ts';
 
 /** For tests: an app over the real schemas in memory, with one job and a way to write runs into the books. */
@@ -43,13 +43,9 @@ export const manifest: JobManifest = {
 
 export async function openFixture(): Promise<Fixture> {
   const pglite = await PGlite.create();
-  for (const file of [
-    'planner/migrations/0001-plan.sql',
-    'audit/migrations/0001-ledger.sql',
-    'audit/migrations/0002-trace.sql',
-    'processor/migrations/0001-inbox.sql',
-  ]) {
-    await pglite.exec(readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8'));
+  for (const service of ['planner', 'audit', 'processor']) {
+    const folder = new URL(`../../${service}/migrations/`, import.meta.url);
+    for (const file of readdirSync(folder).sort()) await pglite.exec(readFileSync(new URL(file, folder), 'utf8'));
   }
   const db: Queryable = {
     async query<Row>(sql: string, params: readonly unknown[] = []) {
@@ -87,7 +83,7 @@ export async function openFixture(): Promise<Fixture> {
   const quiet = { warn: () => undefined, error: () => undefined };
   const app = await buildApp({
     ledger: new PostgresLedger(db),
-    books: new PostgresBooks(db),
+    books: new PostgresBooks(db, 0),
     registry: new BucketRegistry(events),
     publisher,
     log: quiet,
@@ -95,6 +91,12 @@ export async function openFixture(): Promise<Fixture> {
     random: () => 0.5,
     hosts: ['localhost'],
   });
+  const addPass = (runId: string, generation: number, verdict: string | null, duplicates: number) =>
+    db.query(
+      `insert into audit.generations (run_id, generation, opened_at, planned_at, closed_at, verdict, duplicates)
+       values ($1, $2, now(), now(), case when $3::text is not null then now() end, $3, $4) on conflict do nothing`,
+      [runId, generation, verdict, duplicates],
+    );
   return {
     app,
     db,
@@ -120,15 +122,29 @@ export async function openFixture(): Promise<Fixture> {
         ],
       );
       await db.query(
-        `insert into planner.runs (run_id, job, tick, cause, params, manifest, state, opened_at, items, duplicates, sealed) values ($1, $2, $3, 'trigger', '{}', '{}', $4, $5, $6, $7, true)`,
+        `insert into planner.runs (run_id, job, tick, cause, params, manifest, state, opened_at, items, duplicates, sealed) values ($1, $2, $3, 'trigger', '{}', '{"inbox":"here"}', $4, $5, $6, $7, true)`,
         [runId, job, tick, state, at(openedAt), (planned ?? sum) - counts.duplicate, counts.duplicate],
       );
+      await addPass(runId, 0, state === 'closed' ? (verdict ?? 'succeeded') : null, counts.duplicate);
     },
     async addChunk(runId, seq, keys, outcomes, generation = 0) {
       const job = runId.split('@')[0];
       await db.query(
         `insert into planner.chunks (run_id, generation, seq, job, size, payload, state, outcomes) values ($1, $2, $3, $4, $5, $6, 'settled', $7)`,
         [runId, generation, seq, job, keys.length, generation === 0 ? JSON.stringify(keys.map((key) => [key, {}])) : null, outcomes],
+      );
+      if (generation === 0) await db.query('update planner.runs set next_seq = greatest(next_seq, $2) where run_id = $1', [runId, seq + 1]);
+      else {
+        await db.query('update planner.runs set generation = $2 where run_id = $1', [runId, generation]);
+        await db.query('update audit.runs set generation = $2 where run_id = $1', [runId, generation]);
+        await addPass(runId, generation, 'succeeded', 0);
+      }
+      const { counts, open } = countStates(outcomes);
+      await db.query(
+        `update audit.generations set items = coalesce(items, 0) + $3, final = (
+           select jsonb_object_agg(key, coalesce((final ->> key)::bigint, 0) + value::bigint) from jsonb_each_text($4::jsonb))
+         where run_id = $1 and generation = $2`,
+        [runId, generation, sumCounts(counts) + open, JSON.stringify(counts)],
       );
       await db.query(`insert into audit.chunks values ($1, $2, $3, $4, 1, $5, '{}', 0, 0, 0, now())`, [
         runId,

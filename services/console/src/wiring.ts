@@ -1,8 +1,9 @@
 import 'reflect-metadata';
 import type { Platform } from '@millrace/runtime';
 import { Container, type ServiceIdentifier } from 'inversify';
+import { PostgresBooks } from './adapters/postgres-books.ts';
 import { PostgresLedger } from './adapters/postgres-ledger.ts';
-import { type Books, PostgresBooks } from './books.ts';
+import type { Books } from './books.ts';
 import { type ConsoleConfig, consoleDefaults } from './config.ts';
 import { Console } from './console.ts';
 import type { Ledger } from './ledger.ts';
@@ -19,7 +20,9 @@ export function wireConsole(platform: Platform, config: Partial<ConsoleConfig> =
   container.bind(PLATFORM).toConstantValue(platform);
   container.bind(CONFIG).toConstantValue({ ...consoleDefaults, ...config });
   container.bind(LEDGER).toResolvedValue(({ database }: Platform) => new PostgresLedger(database), [PLATFORM]);
-  container.bind(BOOKS).toResolvedValue(({ database }: Platform) => new PostgresBooks(database), [PLATFORM]);
+  container
+    .bind(BOOKS)
+    .toResolvedValue(({ database }: Platform, c: ConsoleConfig) => new PostgresBooks(database, c.inboxRetention), [PLATFORM, CONFIG]);
   container.bind(REGISTRY).toResolvedValue(({ events }: Platform) => new BucketRegistry(events), [PLATFORM]);
   container.bind(Console).toResolvedValue(
     (p: Platform, c: ConsoleConfig, ledger: Ledger, books: Books, registry: Registry) =>

@@ -1,3 +1,4 @@
+import type { AuditConfig } from '@millrace/audit';
 import type { ClockConfig } from '@millrace/clock';
 import type { PlannerConfig } from '@millrace/planner';
 import type { ProcessorConfig } from '@millrace/processor';
@@ -5,6 +6,7 @@ import type { Platform, Service } from '@millrace/runtime';
 
 /** What environment and configuration file say about each service. */
 export interface ServiceSettings {
+  readonly audit: AuditConfig;
   readonly planner: PlannerConfig;
   readonly processor: ProcessorConfig;
   readonly clock: ClockConfig;
@@ -30,7 +32,7 @@ export async function compose(platform: Platform, { scheduled, firstTick, alone,
   ]);
   const given = scheduled ? platform : { ...platform, jobs: unscheduled(platform.jobs) };
   return [
-    wireAudit(given),
+    wireAudit(given, settings.audit),
     wirePlanner(given, { ...settings.planner, firstTick, alone }),
     wireProcessor(given, settings.processor),
     ...(scheduled ? [wireClock(given, settings.clock)] : []),

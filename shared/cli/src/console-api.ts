@@ -4,7 +4,8 @@ import { ERRORS, type ErrorCode, MillraceError, messageOf } from '@millrace/core
 export interface ConsoleApi {
   /** For people: an address, or "this process". */
   readonly where: string;
-  get<T>(path: string): Promise<T>;
+  /** `patience`: how long the answer may take, in ms. Default 30 s. */
+  get<T>(path: string, patience?: number): Promise<T>;
   post<T>(path: string, body: object): Promise<T>;
   close(): Promise<void>;
 }
@@ -16,11 +17,11 @@ export interface Reply {
 
 export function apiOver(
   where: string,
-  send: (method: 'GET' | 'POST', path: string, body: string | undefined) => Promise<Reply>,
+  send: (method: 'GET' | 'POST', path: string, body: string | undefined, patience: number) => Promise<Reply>,
   close: () => Promise<void>,
 ): ConsoleApi {
-  const call = async <T>(method: 'GET' | 'POST', path: string, body?: object): Promise<T> => {
-    const { status, text } = await send(method, path, body && JSON.stringify(body));
+  const call = async <T>(method: 'GET' | 'POST', path: string, body?: object, patience = 30_000): Promise<T> => {
+    const { status, text } = await send(method, path, body && JSON.stringify(body), patience);
     let value: unknown;
     try {
       value = JSON.parse(text);
@@ -32,7 +33,7 @@ export function apiOver(
     if (code !== undefined && Object.hasOwn(ERRORS, code)) throw new MillraceError(code as ErrorCode, detail ?? title ?? String(status));
     throw new MillraceError('MR3015', `${where} answered ${method} ${path} with ${status}: ${detail ?? title ?? text.slice(0, 200)}`);
   };
-  return { where, get: (path) => call('GET', path), post: (path, body) => call('POST', path, body), close };
+  return { where, get: (path, patience) => call('GET', path, undefined, patience), post: (path, body) => call('POST', path, body), close };
 }
 
 /** A console over the network. */
@@ -40,12 +41,12 @@ export function httpApi(url: string): ConsoleApi {
   const base = url.replace(/\/+$/, '');
   return apiOver(
     base,
-    async (method, path, body) => {
+    async (method, path, body, patience) => {
       let response: Response;
       try {
         response = await fetch(`${base}${path}`, {
           method,
-          signal: AbortSignal.timeout(30_000),
+          signal: AbortSignal.timeout(patience),
           ...(body === undefined ? {} : { body, headers: { 'content-type': 'application/json' } }),
         });
       } catch (cause) {

@@ -89,8 +89,9 @@ function programOf(exit: (code: number) => void): Command {
     .option('--wait', 'wait until the run is closed again')
     .option('--timeout <duration>')
     .action(act(async () => (await import('./commands/redrive.ts')).redrive));
-  add(program, 'audit', 'rebuild the balance sheet of a run and compare every book; exits 9 on a leak')
-    .argument('<run>')
+  add(program, 'audit', 'rebuild the balance sheet of a run, or of all, and compare every book; exits 9 on a leak')
+    .argument('[run]')
+    .option('--all', 'every run that any book knows')
     .action(act(async () => (await import('./commands/audit.ts')).audit));
   add(program, 'jobs', 'the jobs that are known').action(act(async () => (await import('./commands/jobs.ts')).jobs));
   const ticks = program.command('ticks').description('schedules');

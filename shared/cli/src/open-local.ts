@@ -15,17 +15,19 @@ export interface LocalConfig {
 
 /** What environment and configuration file say for a command that runs parts of Millrace in this process. */
 export async function localConfig(logLevel: 'info' | 'warn', needs: Needs = {}): Promise<LocalConfig> {
-  const [{ consoleOptions, consoleDefaults }, { plannerOptions }, { processorOptions }, { clockOptions }] = await Promise.all([
-    import('@millrace/console'),
-    import('@millrace/planner'),
-    import('@millrace/processor'),
-    import('@millrace/clock'),
-  ]);
+  const [{ consoleOptions, consoleDefaults }, { auditOptions }, { plannerOptions }, { processorOptions }, { clockOptions }] =
+    await Promise.all([
+      import('@millrace/console'),
+      import('@millrace/audit'),
+      import('@millrace/planner'),
+      import('@millrace/processor'),
+      import('@millrace/clock'),
+    ]);
   const { platform, services } = await configure({
     env: process.env,
     directory: process.cwd(),
     defaults: { logLevel },
-    services: { console: consoleOptions, planner: plannerOptions, processor: processorOptions, clock: clockOptions },
+    services: { console: consoleOptions, audit: auditOptions, planner: plannerOptions, processor: processorOptions, clock: clockOptions },
   });
   const settings = services['console'] as unknown as ConsoleConfig;
   return {

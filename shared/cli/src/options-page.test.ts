@@ -1,12 +1,19 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from '@jest/globals';
+import { auditOptions } from '@millrace/audit';
 import { clockOptions } from '@millrace/clock';
 import { consoleOptions } from '@millrace/console';
 import { plannerOptions } from '@millrace/planner';
 import { processorOptions } from '@millrace/processor';
 import { isOption, optionRows, platformOptions } from '@millrace/runtime';
 
-const SERVICES = { clock: clockOptions, planner: plannerOptions, processor: processorOptions, console: consoleOptions };
+const SERVICES = {
+  clock: clockOptions,
+  planner: plannerOptions,
+  processor: processorOptions,
+  audit: auditOptions,
+  console: consoleOptions,
+};
 
 test('docs/options.md has exactly one row for every option of platform and services', () => {
   const page = readFileSync(new URL('../../../docs/options.md', import.meta.url), 'utf8');

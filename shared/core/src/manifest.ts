@@ -45,6 +45,8 @@ export const JobManifest = Type.Object({
     max: Limit,
   }),
   batch: Type.Object({ size: Limit }),
+  /** Whether the records of what was committed are in the default database; missing in manifests of older versions. */
+  inbox: Type.Optional(Type.Union([Type.Literal('here'), Type.Literal('elsewhere')])),
   run: RunManifest,
 });
 export type JobManifest = Static<typeof JobManifest>;

@@ -33,6 +33,7 @@ describe('defineJob', () => {
       timeout: 30_000,
       retry: { attempts: 5, backoff: 'exponential', base: 1_000, max: 300_000 },
       batch: { size: 500 },
+      inbox: 'here',
       run: { tolerate: { count: 0, percent: 0 }, onEmpty: 'ok' },
     });
   });
@@ -193,6 +194,13 @@ describe('postgres and columns', () => {
     const write = () => {};
     expect(postgres(write)).toEqual({ kind: 'postgres', name: 'postgres', pool: undefined, setup: undefined, write });
     expect(postgres(pool, write).pool).toBe(pool);
+    const step = defineJob('away')
+      .items(() => [1], { key: (item) => item })
+      .process((item) => item);
+    expect([step.commit(postgres(pool, write)), step.commit(postgres(write))].map((job) => job.manifest.inbox)).toEqual([
+      'elsewhere',
+      'here',
+    ]);
     expect(postgres({ setup: 'create table', name: 'n', pool }, write)).toEqual({
       kind: 'postgres',
       name: 'n',

@@ -20,7 +20,7 @@ export function defineJob<Schema extends ParamsSchema | undefined = undefined>(
   options: JobOptions<Schema> = {},
 ): ItemsStep<ParamsOf<Schema>> {
   checkName(name);
-  const manifest = withRevision(readOptions(name, options));
+  const read = readOptions(name, options);
   const parseParams = paramsParser(name, options.params);
   return {
     items: (source, itemOptions) => {
@@ -33,16 +33,18 @@ export function defineJob<Schema extends ParamsSchema | undefined = undefined>(
         process: (work) => {
           mustBeFunction(name, 'process', work);
           return {
-            commit: (target) =>
-              markJob({
+            commit: (target) => {
+              const sink = asSink(name, target);
+              return markJob({
                 name,
-                manifest,
+                manifest: withRevision({ ...read, inbox: sink.kind === 'postgres' && sink.pool ? 'elsewhere' : 'here' }),
                 parseParams,
                 items: source as unknown as Job['items'],
                 key: itemOptions.key as Job['key'],
                 process: work as unknown as Job['process'],
-                sink: asSink(name, target),
-              }),
+                sink,
+              });
+            },
           };
         },
       };

@@ -1,5 +1,6 @@
 import {
   type Counts,
+  type Milliseconds,
   noCounts,
   OUTCOMES,
   type RunClosed,
@@ -10,7 +11,7 @@ import {
   type Trace,
   verdictOf,
 } from '@millrace/core';
-import type { Database, Queryable } from '@millrace/postgres';
+import { type Database, jsonb, plainText, type Queryable } from '@millrace/postgres';
 import { addCounts, type ChunkRow, chunkKey, foldChunks } from '../domain/fold-chunks.ts';
 import type { FactBatch, JobStanding, LedgerStore } from '../ledger-store.ts';
 
@@ -61,6 +62,32 @@ export class PostgresLedgerStore implements LedgerStore {
        from audit.runs group by job`,
     );
     return rows.map((row) => ({ job: row.job, unaccounted: row.unaccounted, lastSuccess: row.last_success }));
+  }
+
+  async purge(retention: Milliseconds, limit: number): Promise<'more' | 'done'> {
+    const old = `closed_at < now() - $1 * interval '1 millisecond'`;
+    const marked = await this.#db.query(
+      `update audit.runs set purged_at = now() where run_id in (
+         select run_id from audit.runs where state = 'closed' and ${old} and purged_at is null order by closed_at limit $2 for update skip locked)`,
+      [retention, limit],
+    );
+    let deleted = marked.rowCount;
+    for (const table of ['audit.chunks', 'audit.failures', 'audit.generations']) {
+      // The oldest first; a run that has nothing left stays marked, and is passed over by its index entry.
+      const { rowCount } = await this.#db.query(
+        `delete from ${table} where ctid = any(array(
+           select t.ctid from audit.runs r join ${table} t using (run_id) where r.purged_at is not null and r.state = 'closed' limit $1))`,
+        [limit],
+      );
+      deleted += rowCount;
+    }
+    const gone = await this.#db.query(
+      `delete from audit.runs r where r.run_id in (
+         select run_id from audit.runs where state = 'closed' and ${old} and purged_at < now() - interval '1 day' limit $2)
+         and not exists (select 1 from audit.chunks c where c.run_id = r.run_id)`,
+      [retention, limit],
+    );
+    return deleted + gone.rowCount > 0 ? 'more' : 'done';
   }
 }
 
@@ -140,7 +167,7 @@ async function planRun(tx: Queryable, plan: Plan): Promise<void> {
        planned = case when $2 = 0 then $3::bigint else planned end, planned_at = case when $2 = 0 then ${at('$4')} else planned_at end,
        plan_error = coalesce($5::jsonb, plan_error)
      where run_id = $1`,
-    [plan.runId, plan.generation, plan.items + plan.duplicates, plan.at, plan.failure ? JSON.stringify(plan.failure) : null],
+    [plan.runId, plan.generation, plan.items + plan.duplicates, plan.at, plan.failure ? jsonb(plan.failure) : null],
   );
 }
 
@@ -181,7 +208,7 @@ async function foldSettled(tx: Queryable, facts: FactBatch['settled']): Promise<
       chunks.map((c) => c.size),
       chunks.map((c) => c.attempt),
       chunks.map((c) => c.outcomes),
-      chunks.map((c) => JSON.stringify(c.latest.skips)),
+      chunks.map((c) => jsonb(c.latest.skips)),
       chunks.map((c) => Math.round(c.latest.timing.queued)),
       chunks.map((c) => Math.round(c.latest.timing.process)),
       chunks.map((c) => Math.round(c.latest.timing.commit)),
@@ -203,11 +230,11 @@ async function foldSettled(tx: Queryable, facts: FactBatch['settled']): Promise<
         failures.map((f) => f.position),
         failures.map((f) => f.generation),
         failures.map((f) => f.attempt),
-        failures.map((f) => f.key),
-        failures.map((f) => f.fingerprint),
+        failures.map((f) => plainText(f.key)),
+        failures.map((f) => plainText(f.fingerprint)),
         failures.map((f) => f.class),
-        failures.map((f) => f.title),
-        failures.map((f) => f.message),
+        failures.map((f) => plainText(f.title)),
+        failures.map((f) => plainText(f.message)),
         failures.map((f) => f.final),
         failures.map((f) => f.at),
       ],

@@ -128,8 +128,26 @@ export function runRoutes(app: App, { ledger, books, time, jaegerUrl }: ConsoleP
       },
     },
     async ({ params: { id } }) => {
-      await get(id);
-      return books.check(id);
+      const report = await books.check(id);
+      if (!report) throw new MillraceError('MR2005', `"${id}"`);
+      return report;
+    },
+  );
+
+  app.get(
+    '/v1/audit',
+    {
+      schema: {
+        tags: ['runs'],
+        summary: 'Ids of all runs that any book knows, also of those that the ledger has lost; audit each by its own address',
+        querystring: Type.Object({ limit: Limit, after: After }),
+        response: { 200: Type.Object({ runIds: Type.Array(Type.String()), next: Next }), default: Problem },
+      },
+    },
+    async ({ query: { limit = 50, after } }) => {
+      const runIds = await books.runIds(limit + 1, after);
+      const page = runIds.slice(0, limit);
+      return { runIds: page, next: runIds.length > limit ? (page.at(-1) ?? null) : null };
     },
   );
 }
