@@ -24,7 +24,10 @@ if ('millrace' in dependencies) {
 if ('@electric-sql/pglite' in dependencies) besides.push('@electric-sql/pglite');
 
 rmSync(dist, { recursive: true, force: true });
-await bundle({ entryPoints: { main: entry }, outdir: dist, external });
+// Processors start processes of their own, whose entry lies beside the bundle.
+const children = name === '@millrace/processor' || '@millrace/processor' in dependencies;
+const child = join(root, 'services', 'processor', 'src', 'adapters', 'child-main.ts');
+await bundle({ entryPoints: { main: entry, ...(children && { 'child-main': child }) }, outdir: dist, external });
 writeFileSync(join(dist, 'package.json'), `${JSON.stringify({ name, private: true, type: 'module' })}\n`);
 if ('millrace' in dependencies) await buildSdk(join(dist, 'node_modules', 'millrace'));
 for (const one of besides) copyPackage(one, root);

@@ -19,6 +19,7 @@ export function encodeChunk(chunk: DueChunk, at: Instant): Envelope {
     tickAt: chunk.nominal ?? chunk.openedAt,
     tick: chunk.tick,
     params: chunk.params,
+    ...(chunk.emits > 1 ? { emits: chunk.emits } : {}),
   };
   const part = chunk.outcomes === null ? undefined : openItems(chunk.outcomes, chunk.size, chunk.payload);
   const text = JSON.stringify(part ? { ...head, positions: part.positions } : head);

@@ -3,7 +3,6 @@ import {
   dependenciesMet,
   done,
   factSubject,
-  type Milliseconds,
   manualTick,
   messageOf,
   park,
@@ -25,10 +24,10 @@ import type { Job } from 'millrace';
 import type { Admissions } from './admissions.ts';
 import { AdmitSpans } from './admit-spans.ts';
 import { retryDelay } from './domain/retry-delay.ts';
-import type { PlanStore } from './plan-store.ts';
+import type { NextSending, PlanStore } from './plan-store.ts';
 
 /** A tick may be this early by the database's clock: the fastest of many clocks must not start runs ahead of time. */
-const EARLY: Milliseconds = 250;
+const EARLY = 250;
 
 export interface IntakeParts {
   readonly store: PlanStore;
@@ -138,7 +137,7 @@ export class Intake {
   settled = async (deliveries: readonly Delivery[]): Promise<readonly Verdict[]> => {
     const reads = deliveries.map((delivery) => ChunkSettled.read(delivery));
     await this.#store.settleChunks(
-      reads.flatMap((read) => (read.ok ? [{ ...read.message.data, retryIn: this.#retryIn(read.message.data) }] : [])),
+      reads.flatMap((read) => (read.ok ? [{ ...read.message.data, next: this.#next(read.message.data) }] : [])),
     );
     this.#changed();
     return reads.map((read) => (read.ok ? done : park(read.reason)));
@@ -178,10 +177,12 @@ export class Intake {
     return done;
   };
 
-  #retryIn(settled: ChunkSettled): Milliseconds | undefined {
-    if (!/[pf]/.test(settled.outcomes)) return undefined;
+  #next(settled: ChunkSettled): NextSending | undefined {
+    // Pending items were handed back for want of time: they go again at once and have spent no attempt.
+    if (settled.outcomes.includes('p')) return { in: 0, attempt: settled.attempt };
+    if (!settled.outcomes.includes('f')) return undefined;
     const policy = this.#jobs.get(settled.job)?.manifest.retry ?? DEFAULT_RETRY;
-    return retryDelay(policy, settled.attempt, this.#random(), settled.retryAfter);
+    return { in: retryDelay(policy, settled.attempt, this.#random(), settled.retryAfter), attempt: settled.attempt + 1 };
   }
 }
 

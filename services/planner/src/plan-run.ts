@@ -264,7 +264,17 @@ class Planning {
     });
     const envelopes: Envelope[] = chunks.map((chunk) =>
       encodeChunk(
-        { ...run, generation: 0, seq: chunk.seq, size: chunk.size, attempt: 1, outcomes: null, payload: chunk.payload, trace: span.trace },
+        {
+          ...run,
+          generation: 0,
+          seq: chunk.seq,
+          size: chunk.size,
+          attempt: 1,
+          emits: 1,
+          outcomes: null,
+          payload: chunk.payload,
+          trace: span.trace,
+        },
         time.now(),
       ),
     );

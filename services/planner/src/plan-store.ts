@@ -35,15 +35,18 @@ export interface PlanStore {
   /** Milliseconds until the next chunk of these jobs is due; undefined when none waits. */
   nextDue(jobs: readonly string[]): Promise<Milliseconds | undefined>;
 
-  /** Folds settled chunks; those with a retry get their due time. Idempotent. */
-  settleChunks(settled: readonly (ChunkSettled & { retryIn: Milliseconds | undefined })[]): Promise<void>;
+  /** Folds settled chunks; those that are to be sent again get their due time. Idempotent. */
+  settleChunks(settled: readonly (ChunkSettled & { next: NextSending | undefined })[]): Promise<void>;
   /** Closes the run and opens what waits behind it. */
   closeRun(closed: RunClosed): Promise<void>;
 
   /** Opens the next generation over failing items. Undefined: nothing to do (done before, or nothing selected). */
   redrive(request: RedriveRequest): Promise<'opened' | 'known' | 'open' | 'unknown' | 'empty'>;
 
-  /** Makes everything emitted of this job due again: its queue has been lost. Returns the number of chunks. */
+  /**
+   * Makes everything emitted of this job due again: its queue has been lost. Returns the number of chunks. They count as sent
+   * once, however often that happens: in embedded mode an item may have ended the process, and the queue with it.
+   */
   resetEmitted(job: string): Promise<number>;
   /** Makes emitted chunks due again whose run has made no progress for `idle`; gives up on a chunk after `limit` emissions. */
   resetStalled(job: string, idle: Milliseconds, limit: number): Promise<{ reset: number; stalled: number }>;
@@ -78,6 +81,12 @@ export interface NewRun {
   readonly params: Record<string, unknown>;
   readonly limit: number | undefined;
   readonly trace: Trace;
+}
+
+/** Items of a settled chunk are open: when it is sent again, and as which attempt. */
+export interface NextSending {
+  readonly in: Milliseconds;
+  readonly attempt: number;
 }
 
 /** A run in the hands of one planner; `epoch` proves it. */
@@ -119,6 +128,8 @@ export interface DueChunk extends ChunkId {
   readonly openedAt: Instant;
   readonly size: number;
   readonly attempt: number;
+  /** How often this attempt has been sent, this time included. */
+  readonly emits: number;
   /** Item states as last settled; null when all items of the chunk are to go. */
   readonly outcomes: string | null;
   readonly payload: string;

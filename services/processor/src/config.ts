@@ -1,12 +1,22 @@
-import { option } from '@millrace/runtime';
+import type { Milliseconds } from '@millrace/core';
+import { type Declared, option } from '@millrace/runtime';
 
 /** How a processor runs. */
 export interface ProcessorConfig {
   /** Chunks of one job that this process holds at once: while one commits, the next ones run. Default 4. */
   readonly prefetch: number;
+  /** Processes that run suspicious items at once. Default 2. */
+  readonly children: number;
+  /** MiB of JavaScript heap of each of them; 0: as much as the processor itself may have. Default 0. */
+  readonly childHeap: number;
+  /**
+   * How long a chunk may go on starting items; the rest is handed back. With the longest timeout of an item (10 min) it
+   * stays well below RabbitMQ's consumer_timeout (30 min). Default 5 min.
+   */
+  readonly budget: Milliseconds;
 }
 
-export const processorDefaults: ProcessorConfig = { prefetch: 4 };
+export const processorDefaults: ProcessorConfig = { prefetch: 4, children: 2, childHeap: 0, budget: 300_000 };
 
 export const processorOptions = {
   prefetch: option({
@@ -17,4 +27,21 @@ export const processorOptions = {
     max: 1_000,
     description: 'Chunks of one job that a processor holds at once: while one commits, the next ones run.',
   }),
-};
+  children: option({
+    env: 'MILLRACE_PROCESSOR_CHILDREN',
+    kind: 'integer',
+    default: processorDefaults.children,
+    min: 1,
+    max: 64,
+    description: 'Processes that a processor starts, at most, for items that may have ended an earlier one.',
+  }),
+  childHeap: option({
+    env: 'MILLRACE_PROCESSOR_CHILD_HEAP',
+    kind: 'integer',
+    default: processorDefaults.childHeap,
+    max: 1_048_576,
+    description:
+      'MiB of JavaScript heap of each such process; an item that needs more counts as poisonous. 0 = as much as the processor itself.',
+  }),
+  budget: processorDefaults.budget,
+} satisfies Declared<ProcessorConfig>;

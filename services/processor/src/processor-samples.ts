@@ -70,7 +70,13 @@ const time: Platform['time'] = {
     }),
 };
 
-const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => quiet };
+export const quietLog = {
+  debug: () => {},
+  info: () => {},
+  warn: () => {},
+  error: () => {},
+  child: () => quietLog,
+} as unknown as Platform['log'];
 
 export function samplePlatform(database: Database, job: Job): Platform {
   const { work, events } = openMemoryBrokers(time);
@@ -78,7 +84,7 @@ export function samplePlatform(database: Database, job: Job): Platform {
     instance: 'test',
     time,
     random: () => 0.5,
-    log: quiet as unknown as Platform['log'],
+    log: quietLog,
     database,
     work,
     events,

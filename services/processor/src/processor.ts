@@ -6,8 +6,10 @@ import { ChunkTraces } from './chunk-traces.ts';
 import type { ProcessorConfig } from './config.ts';
 import { contradictionIn } from './domain/todo.ts';
 import type { Inbox } from './inbox.ts';
+import type { Isolation } from './isolation.ts';
 import { SettleChunk } from './settle-chunk.ts';
 import { Slots } from './slots.ts';
+import type { Watchdog } from './watchdog.ts';
 
 /** Opens the inbox in the database of a job's sink, after whatever the sink needs has been set up there. */
 export type OpenInbox = (job: Job) => Promise<Inbox>;
@@ -20,6 +22,10 @@ export interface ProcessorOptions {
   readonly time: Time;
   readonly log: Platform['log'];
   readonly config: ProcessorConfig;
+  /** Where to run what may end its process; undefined: here. */
+  readonly isolation?: Isolation;
+  /** Made when the processor starts. */
+  readonly openWatchdog?: () => Watchdog;
 }
 
 const DEFAULT_GRACE_MS = 20_000;
@@ -39,6 +45,7 @@ export class Processor implements Service {
   #subscriptions: Subscription[] = [];
   #state: 'new' | 'running' | 'stopped' = 'new';
   #stopping: Promise<void> | undefined;
+  #watchdog: Watchdog | undefined;
   #opening: string | undefined = 'not started';
 
   constructor(options: ProcessorOptions) {
@@ -49,6 +56,7 @@ export class Processor implements Service {
   async start(): Promise<void> {
     if (this.#state !== 'new') return;
     this.#state = 'running';
+    this.#watchdog = this.#options.openWatchdog?.();
     for (const job of this.#options.jobs.values()) {
       this.#opening = `preparing the sink of ${job.name}`;
       await this.#consume(job);
@@ -79,14 +87,26 @@ export class Processor implements Service {
     // Whatever still runs is left unacknowledged: its chunk is delivered again elsewhere.
     this.#abort.abort();
     this.#traces.flush();
+    await this.#options.isolation?.close();
+    await this.#watchdog?.close();
   }
 
   async #consume(job: Job): Promise<void> {
-    const { openInbox, time, work, config } = this.#options;
+    const { openInbox, time, work, config, isolation } = this.#options;
     const log = this.#options.log.child({ job: job.name });
     const inbox = await openInbox(job);
     if (this.#state === 'stopped') return;
-    const settle = new SettleChunk({ job, inbox, slots: new Slots(job.manifest.concurrency), time, log, signal: this.#abort.signal });
+    const settle = new SettleChunk({
+      job,
+      inbox,
+      slots: new Slots(job.manifest.concurrency),
+      time,
+      log,
+      budget: config.budget,
+      signal: this.#abort.signal,
+      isolation,
+      watchdog: this.#watchdog,
+    });
     const trouble = new Trouble(log);
     const queue = chunkQueue(job.name);
     const handle = (deliveries: readonly Delivery[]) =>
@@ -104,6 +124,7 @@ export class Processor implements Service {
     const trace = this.#traces.begin(chunk, read.message.trace, at, delivery.deliveries);
     try {
       const fact = await settle.settle(chunk, at, delivery.deliveries, trace);
+      if (!fact) return retry(0, 'there was no time for any item');
       for (const failure of fact.failures)
         log.debug({ run: chunk.runId, key: failure.key, fingerprint: failure.fingerprint }, 'item failed');
       await this.#options.events.publish([ChunkSettled.envelope(fact, this.#options.time.now(), this.#traces.settled(trace, fact))], {

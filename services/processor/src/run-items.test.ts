@@ -2,8 +2,9 @@ import { expect, test } from '@jest/globals';
 import type { Time } from '@millrace/core';
 import type { Job, ProcessContext } from 'millrace';
 import { sampleChunk, sampleJob } from './processor-samples.ts';
-import { runItems } from './run-items.ts';
+import { type RunItems, runItems } from './run-items.ts';
 import { Slots } from './slots.ts';
+import { unwatched } from './watchdog.ts';
 
 /** A clock that is moved by hand; sleepers wake when their time has come. */
 function handClock() {
@@ -28,8 +29,21 @@ function handClock() {
 const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} } as unknown as ProcessContext['log'];
 const all = (n: number) => Array.from({ length: n }, (_, i) => i);
 
-function run(process: Job['process'], n: number, slots: Slots, time: Time = handClock().time) {
-  return runItems({ job: sampleJob({ process, send: () => undefined }), chunk: sampleChunk(n), todo: all(n), slots, time, log });
+function run(process: Job['process'], n: number, slots: Slots, time: Time = handClock().time, over: Partial<RunItems> = {}) {
+  const job = sampleJob({ process, send: () => undefined });
+  const { signal } = new AbortController();
+  return runItems({
+    job,
+    chunk: sampleChunk(n),
+    todo: all(n),
+    slots,
+    time,
+    log,
+    until: Number.POSITIVE_INFINITY,
+    signal,
+    watch: unwatched,
+    ...over,
+  });
 }
 
 test('no more items are under way than the job allows, over all its chunks together', async () => {
@@ -86,4 +100,49 @@ test('synchronous items make no promises and keep their order', async () => {
   const results = await run((item) => (seen.push((item as { n: number }).n), item), 5, new Slots(1));
   expect(seen).toEqual([0, 1, 2, 3, 4]);
   expect(results.effects).toHaveLength(5);
+});
+
+test('from its deadline on nothing is started; what is under way ends, the rest has no result', async () => {
+  const { time, advance } = handClock();
+  const landing: (() => void)[] = [];
+  const process = (item: unknown) => new Promise((resolve) => landing.push(() => resolve(item)));
+  const results = run(process, 4, new Slots(2), time, { until: 1_000 });
+  advance(1_000);
+  for (const land of landing) land();
+  expect([...(await results).states]).toEqual(['a', 'a', undefined, undefined]);
+});
+
+test('when there is no time left, items are told; those that give up or hang have no result, those that finish have one', async () => {
+  const { time, advance } = handClock();
+  const over = new AbortController();
+  const process = (item: unknown, { signal }: ProcessContext) =>
+    new Promise((resolve, reject) => {
+      const { n } = item as { n: number };
+      if (n === 0) signal.addEventListener('abort', () => resolve(item));
+      if (n === 1) signal.addEventListener('abort', () => reject(signal.reason));
+      signal.addEventListener('abort', () => undefined);
+    });
+  const slots = new Slots(3);
+  const running = run(process, 4, slots, time, { signal: over.signal });
+  over.abort(new Error('stopping'));
+  await new Promise<void>((resolve) => setImmediate(resolve));
+  advance(1_000);
+  const results = await running;
+  expect([...results.states]).toEqual(['a', undefined, undefined, undefined]);
+  expect(results.blames.size).toBe(0);
+  expect([1, 2, 3].map(() => slots.take(() => undefined))).toEqual([true, true, true]);
+});
+
+test('synchronous items let the event loop breathe, and the slowest of them is measured', async () => {
+  let now = 0;
+  let breaths = 0;
+  const time: Time = { now: () => now, sleep: async () => void breaths++ };
+  const process = (item: unknown) => {
+    now += (item as { n: number }).n === 7 ? 6_000 : 20;
+    return item;
+  };
+  const results = await run(process, 10, new Slots(1), time);
+  expect(results.states).toEqual(all(10).map(() => 'a'));
+  expect(results.slowest).toBe(6_000);
+  expect(breaths).toBe(3);
 });

@@ -5,6 +5,11 @@ import { fail, noResults, type Results } from './domain/results.ts';
 import { ItemContext } from './item-context.ts';
 import type { Slots } from './slots.ts';
 
+/** Synchronous items keep the event loop this long at most before heartbeats and answers get their turn. */
+const BREATHE_AFTER: Milliseconds = 50;
+/** How long items may take to notice that their signal has aborted. */
+const LAST_WORDS: Milliseconds = 1_000;
+
 export interface RunItems {
   readonly job: Pick<Job, 'name' | 'process'> & { readonly manifest: Pick<JobManifest, 'timeout' | 'retry'> };
   readonly chunk: Chunk;
@@ -13,11 +18,27 @@ export interface RunItems {
   readonly slots: Slots;
   readonly time: Time;
   readonly log: Log;
+  /** From here on nothing is started any more; what is under way ends in its own time. */
+  readonly until: Instant;
+  /** Aborts when there is no time left: items under way are told, and those that give up have no result. */
+  readonly signal: AbortSignal;
+  readonly watch: ItemWatch;
+}
+
+/** Is told where the logic stands; must be cheap and must not throw. */
+export interface ItemWatch {
+  /** `process` is about to be called for the item at this index. */
+  entering(index: number): void;
+  /** The call has returned; a promise may still be under way. */
+  left(): void;
+  /** The item has its result. */
+  ended(index: number, results: Results): void;
 }
 
 /**
  * Runs `process` over the items. Synchronous code runs in a plain loop; from the first promise on, as many items are
- * under way as the job's concurrency allows. Never rejects for what an item does: that is a result.
+ * under way as the job's concurrency allows. Never rejects for what an item does: that is a result. Items that were not
+ * started in time, or gave up when the signal aborted, have none and have spent no attempt.
  */
 export async function runItems(run: RunItems): Promise<Results> {
   const results = noResults(run.todo, run.chunk.items.length);
@@ -38,6 +59,7 @@ class ItemsUnderWay {
   readonly #watch = new AbortController();
   #next = 0;
   #watching = false;
+  #breathing = false;
   #finish: () => void = () => {};
 
   constructor(run: RunItems, results: Results) {
@@ -45,43 +67,63 @@ class ItemsUnderWay {
     this.#results = results;
   }
 
-  finished(): Promise<void> {
-    return new Promise((resolve) => {
+  async finished(): Promise<void> {
+    const { signal } = this.#run;
+    const giveUp = () => void this.#giveUp();
+    signal.addEventListener('abort', giveUp, { once: true });
+    await new Promise<void>((resolve) => {
       this.#finish = resolve;
       this.#pump();
     });
+    signal.removeEventListener('abort', giveUp);
   }
 
   readonly #pump = (): void => {
-    const { todo, slots } = this.#run;
-    while (this.#next < todo.length) {
+    if (this.#breathing) return;
+    const { todo, slots, time, signal, until } = this.#run;
+    let now = time.now();
+    const breathe = now + BREATHE_AFTER;
+    while (this.#next < todo.length && !signal.aborted && now < until) {
+      if (now >= breathe) return void this.#breathe();
       if (!slots.take(this.#pump)) return;
       const index = todo[this.#next++] as number;
-      if (!this.#start(index)) slots.give();
+      if (!this.#start(index, now)) slots.give();
+      const before = now;
+      now = time.now();
+      if (now - before > this.#results.slowest) this.#results.slowest = now - before;
     }
-    if (this.#flights.size === 0) {
-      this.#watch.abort();
-      this.#finish();
-    }
+    if (this.#flights.size > 0) return;
+    this.#watch.abort();
+    this.#finish();
   };
 
+  async #breathe(): Promise<void> {
+    this.#breathing = true;
+    await this.#run.time.sleep(0);
+    this.#breathing = false;
+    this.#pump();
+  }
+
   /** True while the item holds its slot. */
-  #start(index: number): boolean {
-    const { job, chunk, time, log } = this.#run;
+  #start(index: number, now: Instant): boolean {
+    const { job, chunk, log, watch } = this.#run;
     const [key, data] = chunk.items[index] as [string, unknown];
     const context = new ItemContext(chunk, key, log);
     let value: unknown;
+    watch.entering(index);
     try {
       value = job.process(data, context);
     } catch (error) {
+      watch.left();
       this.#thrown(index, error);
       return false;
     }
+    watch.left();
     if (!isThenable(value)) {
       this.#returned(index, value);
       return false;
     }
-    this.#flights.set(index, { deadline: time.now() + job.manifest.timeout, context });
+    this.#flights.set(index, { deadline: now + job.manifest.timeout, context });
     value.then(
       (result) => {
         if (!this.#flights.delete(index)) return;
@@ -90,11 +132,12 @@ class ItemsUnderWay {
       },
       (error: unknown) => {
         if (!this.#flights.delete(index)) return;
-        this.#thrown(index, error);
+        // An item that was told to stop has not failed.
+        if (!this.#run.signal.aborted) this.#thrown(index, error);
         this.#landed();
       },
     );
-    if (!this.#watching && job.manifest.timeout > 0) {
+    if (!this.#watching) {
       this.#watching = true;
       void this.#expire();
     }
@@ -125,17 +168,29 @@ class ItemsUnderWay {
     }
   }
 
+  async #giveUp(): Promise<void> {
+    const { signal, time, slots } = this.#run;
+    for (const { context } of this.#flights.values()) context.abort(signal.reason);
+    await time.sleep(LAST_WORDS, this.#watch.signal);
+    for (const index of this.#flights.keys()) {
+      this.#flights.delete(index);
+      slots.give();
+    }
+    this.#pump();
+  }
+
   #returned(index: number, value: unknown): void {
+    if (isReject(value)) return this.#thrown(index, value);
     if (isSkip(value)) {
       this.#results.states[index] = 's';
       this.#results.skipReasons.set(index, cut(value.reason));
-      return;
+    } else {
+      const problem = value === undefined ? 'process returned nothing' : whyNotJson(value);
+      if (problem !== undefined) return this.#thrown(index, new MillraceError('MR1008', problem));
+      this.#results.states[index] = 'a';
+      this.#results.effects[index] = value;
     }
-    if (isReject(value)) return this.#thrown(index, value);
-    const problem = value === undefined ? 'process returned nothing' : whyNotJson(value);
-    if (problem !== undefined) return this.#thrown(index, new MillraceError('MR1008', problem));
-    this.#results.states[index] = 'a';
-    this.#results.effects[index] = value;
+    this.#run.watch.ended(index, this.#results);
   }
 
   #thrown(index: number, error: unknown): void {
@@ -146,6 +201,7 @@ class ItemsUnderWay {
       ? { class: 'rejected' as const, message: cut(error.reason), retryAfter: undefined }
       : classifyError(error);
     fail(this.#results, index, blame, chunk.attempt, job.manifest.retry.attempts);
+    this.#run.watch.ended(index, this.#results);
   }
 }
 

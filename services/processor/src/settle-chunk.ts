@@ -1,4 +1,14 @@
-import { type Chunk, type ChunkSettled, effectIdOf, encodeStates, itemIdOf, MillraceError, messageOf, type Time } from '@millrace/core';
+import {
+  type Chunk,
+  type ChunkSettled,
+  effectIdOf,
+  encodeStates,
+  itemIdOf,
+  type Milliseconds,
+  MillraceError,
+  messageOf,
+  type Time,
+} from '@millrace/core';
 import { context } from '@opentelemetry/api';
 import type { Job, Log, Sink } from 'millrace';
 import type { ChunkTrace } from './chunk-traces.ts';
@@ -6,8 +16,14 @@ import { classifyError, isInfrastructure, isPoison, isRetryableSql, isTransient 
 import { copyResults, fail, mergeResults, type Results } from './domain/results.ts';
 import { isTodo, positionOf, todoOf } from './domain/todo.ts';
 import type { Inbox, InboxRow, InboxTransaction, Timing } from './inbox.ts';
+import { isolateItems } from './isolate-items.ts';
+import type { Isolation } from './isolation.ts';
 import { runItems } from './run-items.ts';
 import type { Slots } from './slots.ts';
+import { unwatched, type Watchdog } from './watchdog.ts';
+
+/** An item that keeps the event loop this long endangers heartbeats: from then on its job runs in other processes. */
+const HOG: Milliseconds = 5_000;
 
 export interface SettleChunkOptions {
   readonly job: Job;
@@ -15,15 +31,21 @@ export interface SettleChunkOptions {
   readonly slots: Slots;
   readonly time: Time;
   readonly log: Log;
-  /** Aborts when the process has no more time to finish. */
+  /** How long a delivery may go on starting items; well below the broker's patience with unacknowledged messages. */
+  readonly budget: Milliseconds;
+  /** Aborts when items have no more time: those without a result are handed back. */
   readonly signal: AbortSignal;
+  /** Undefined where jobs cannot be loaded a second time: everything runs in this process. */
+  readonly isolation: Isolation | undefined;
+  readonly watchdog: Watchdog | undefined;
 }
 
 /**
  * Brings one delivery of a chunk to a stored result, whatever happened to earlier deliveries of it.
  *
  *   delivery ─▶ todo ──empty──────────────────────────────────▶ fact from the stored row
- *                └─▶ run ─▶ one transaction { insert or lock the row, todo again, effects, row } ─▶ fact
+ *                └─▶ run, here when it is the first delivery, else in another process: an earlier one may have ended its process
+ *                     └─▶ one transaction { insert or lock the row, todo again, effects, row } ─▶ fact
  *                              │ the sink refused effects
  *                              └─▶ the same transaction, each slice under a savepoint and halved until the
  *                                  poisonous items are alone: they fail, the others are applied
@@ -37,7 +59,11 @@ export class SettleChunk {
   readonly #slots: Slots;
   readonly #time: Time;
   readonly #log: Log;
+  readonly #budget: Milliseconds;
   readonly #signal: AbortSignal;
+  readonly #isolation: Isolation | undefined;
+  readonly #watchdog: Watchdog | undefined;
+  #hogs = false;
 
   constructor(options: SettleChunkOptions) {
     this.#job = options.job;
@@ -45,23 +71,30 @@ export class SettleChunk {
     this.#slots = options.slots;
     this.#time = options.time;
     this.#log = options.log;
+    this.#budget = options.budget;
     this.#signal = options.signal;
+    this.#isolation = options.isolation;
+    this.#watchdog = options.watchdog;
   }
 
-  /** The fact to publish. Rejects only for infrastructure: then no item has spent an attempt. */
-  async settle(chunk: Chunk, sentAt: number, deliveries: number, trace: ChunkTrace): Promise<ChunkSettled> {
+  /**
+   * The fact to publish; undefined when there was no time for any item, so that nothing is to be told. Rejects only for
+   * infrastructure: then no item has spent an attempt.
+   */
+  async settle(chunk: Chunk, sentAt: number, deliveries: number, trace: ChunkTrace): Promise<ChunkSettled | undefined> {
     const started = this.#time.now();
     // A chunk without items only asks for its fact again: somebody has lost it.
     const asked = chunk.items.length === 0;
-    const known = deliveries === 1 && chunk.attempt === 1 && !asked ? undefined : await this.#inbox.find(chunk);
+    const again = deliveries > 1 || (chunk.emits ?? 1) > 1;
+    const known = !again && chunk.attempt === 1 && !chunk.positions && !asked ? undefined : await this.#inbox.find(chunk);
     if (asked && !known)
       throw new MillraceError('MR4003', `the inbox row of ${chunk.runId}/${chunk.generation}/${chunk.seq}, settled before, is gone`);
     const todo = todoOf(chunk, known);
     if (known && todo.length === 0) return factOf(chunk, known);
     const processedAll = trace.enter('process');
-    const run = { job: this.#job, chunk, todo, slots: this.#slots, time: this.#time, log: this.#log };
-    const results = await context.with(trace.context, () => runItems(run));
+    const results = await context.with(trace.context, () => this.#run(chunk, todo, again));
     processedAll();
+    if (todo.every((index) => results.states[index] === undefined)) return undefined;
     const committed = trace.enter('commit');
     const { sink } = this.#job;
     const processed = this.#time.now();
@@ -70,6 +103,25 @@ export class SettleChunk {
     const row = await context.with(trace.context, () => this.#commit(chunk, results, timing, known !== undefined, processed));
     committed();
     return factOf(chunk, row);
+  }
+
+  async #run(chunk: Chunk, todo: readonly number[], again: boolean): Promise<Results> {
+    const work = {
+      job: this.#job,
+      chunk,
+      todo,
+      slots: this.#slots,
+      time: this.#time,
+      until: this.#time.now() + this.#budget,
+      signal: this.#signal,
+    };
+    if (this.#isolation && (again || this.#hogs)) return isolateItems({ ...work, isolation: this.#isolation });
+    const results = await runItems({ ...work, log: this.#log, watch: this.#watchdog?.watch(chunk) ?? unwatched });
+    if (this.#isolation && results.slowest >= HOG && !this.#hogs) {
+      this.#hogs = true;
+      this.#log.warn({ ms: results.slowest }, 'an item kept the event loop: this job runs in processes of its own from now on');
+    }
+    return results;
   }
 
   async #commit(chunk: Chunk, results: Results, timing: Timing, expected: boolean, since: number): Promise<InboxRow> {

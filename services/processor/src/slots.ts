@@ -6,6 +6,7 @@ export class Slots {
   readonly #limit: number;
   #taken = 0;
   readonly #waiting = new Set<() => void>();
+  #turn: Promise<void> = Promise.resolve();
 
   constructor(limit: number) {
     this.#limit = Math.max(1, Math.floor(limit));
@@ -19,6 +20,23 @@ export class Slots {
     }
     this.#taken++;
     return true;
+  }
+
+  /** Takes many at once, at most the limit. Callers take turns: two that hold a part each would wait for ever. */
+  takeAll(count: number): Promise<void> {
+    const turn = this.#turn.then(
+      () =>
+        new Promise<void>((resolve) => {
+          let taken = 0;
+          const pump = () => {
+            for (; taken < count; taken++) if (!this.take(pump)) return;
+            resolve();
+          };
+          pump();
+        }),
+    );
+    this.#turn = turn;
+    return turn;
   }
 
   give(): void {

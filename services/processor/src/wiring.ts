@@ -1,6 +1,8 @@
 import 'reflect-metadata';
 import type { Platform, Service } from '@millrace/runtime';
 import { Container, type ServiceIdentifier } from 'inversify';
+import { ChildProcesses } from './adapters/child-processes.ts';
+import { EventLoopWatchdog } from './adapters/event-loop-watchdog.ts';
 import { SinkInboxes } from './adapters/sink-inboxes.ts';
 import { type ProcessorConfig, processorDefaults } from './config.ts';
 import { Processor } from './processor.ts';
@@ -15,12 +17,16 @@ export function wireProcessor(platform: Platform, config: Partial<ProcessorConfi
   container
     .bind(SinkInboxes)
     .toResolvedValue(({ database, time, random }: Platform) => new SinkInboxes(database, time, random), [PLATFORM]);
-  container
-    .bind(Processor)
-    .toResolvedValue(
-      ({ jobs, work, events, time, log }: Platform, inboxes: SinkInboxes, settings: ProcessorConfig) =>
-        new Processor({ jobs, work, events, openInbox: (job) => inboxes.open(job), time, log, config: settings }),
-      [PLATFORM, SinkInboxes, CONFIG],
-    );
+  container.bind(Processor).toResolvedValue(
+    ({ jobs, jobsPath, instance, work, events, time, log }: Platform, inboxes: SinkInboxes, settings: ProcessorConfig) => {
+      const { children: limit, childHeap: heap } = settings;
+      const apart = jobsPath !== undefined && {
+        isolation: new ChildProcesses({ jobsPath, instance, log, limit, heap }),
+        openWatchdog: () => new EventLoopWatchdog(jobs),
+      };
+      return new Processor({ jobs, work, events, openInbox: (job) => inboxes.open(job), time, log, config: settings, ...apart });
+    },
+    [PLATFORM, SinkInboxes, CONFIG],
+  );
   return container.get(Processor);
 }

@@ -21,6 +21,10 @@ export const ERRORS = {
   MR1013: { title: 'Invalid parameters', fix: 'Pass parameters that match the schema in `params` of the job.' },
   MR1014: { title: 'Item timed out', fix: 'Raise `timeout`, or hand `signal` to whatever the item waits for.' },
   MR1015: { title: 'Commit of an effect failed', fix: 'Look at the cause: usually a constraint of the target table that this row breaks.' },
+  MR1016: {
+    title: 'Poisonous item',
+    fix: 'Mend `process` for this item: alone in a process of its own, twice, it ended that process.',
+  },
   MR2001: { title: 'Invalid configuration', fix: 'Correct the named options as described in docs/options.md.' },
   MR2002: { title: 'No jobs found', fix: 'Export at least one `defineJob(…)` from a file in the jobs folder, or set MILLRACE_JOBS.' },
   MR2003: { title: 'A job file failed to load', fix: 'Mend the error shown; `node --check` and your type checker help.' },
@@ -58,6 +62,10 @@ export const ERRORS = {
   MR3015: {
     title: 'Cannot reach the console',
     fix: 'Check MILLRACE_URL and that a console runs there; without it, `millrace dev` in this folder is used.',
+  },
+  MR3016: {
+    title: 'No process for suspicious items',
+    fix: 'See the cause; such items are run in processes of their own, which load the jobs anew.',
   },
   MR4001: { title: 'Malformed message', fix: 'Look at the parked message; the producer sent data that the schema refuses.' },
   MR4002: { title: 'Unknown message version', fix: 'Deploy consumers before producers; then replay the parked message.' },

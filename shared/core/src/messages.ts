@@ -2,7 +2,7 @@ import Type, { type Static, type TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { chunkQueue, factSubject, redriveSubject, tickSubject, triggerSubject } from './channels.ts';
 import { messageOf } from './errors.ts';
-import { chunkIdOf } from './ids.ts';
+import { chunkIdOf, shortHash } from './ids.ts';
 import { RunManifest } from './manifest.ts';
 import { decodeStates } from './outcomes.ts';
 import type { Instant } from './time.ts';
@@ -102,6 +102,8 @@ export const Chunk = define(
     tickAt: When,
     tick: Id,
     params: Params,
+    /** How often this attempt of the chunk has been sent; above 1 nobody knows what became of it. Absent: 1. */
+    emits: Type.Optional(Type.Integer({ minimum: 1 })),
     positions: Type.Optional(Type.Array(Count)),
     items: Type.Array(Type.Tuple([Type.String({ minLength: 1 }), Type.Unknown()])),
   }),
@@ -121,6 +123,7 @@ export const Failure = Type.Object({
     Type.Literal('rejected'),
     Type.Literal('timeout'),
     Type.Literal('commit'),
+    Type.Literal('poisoned'),
   ]),
 });
 export type Failure = Static<typeof Failure>;
@@ -190,7 +193,11 @@ export const ChunkSettled = define(
     retryAfter: Type.Optional(Count),
     timing: Type.Object({ queued: Count, process: Count, commit: Count }),
   }),
-  (s, kind) => ({ id: `${chunkIdOf(s.runId, s.generation, s.seq)}/${s.attempt}/settled`, subject: factSubject(kind, s.job) }),
+  // One attempt may be told in parts, each with fewer pending items: the stream must not take them for one message.
+  (s, kind) => ({
+    id: `${chunkIdOf(s.runId, s.generation, s.seq)}/${s.attempt}/settled${s.outcomes.includes('p') ? `/${shortHash(s.outcomes).slice(0, 12)}` : ''}`,
+    subject: factSubject(kind, s.job),
+  }),
   (s) =>
     decodeStates(s.outcomes, s.size) ? undefined : `outcomes ${JSON.stringify(s.outcomes.slice(0, 80))} do not describe ${s.size} items`,
 );

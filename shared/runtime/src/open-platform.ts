@@ -95,6 +95,7 @@ export async function openPlatform({
       random: Math.random,
       log: logger,
       jobs: known,
+      ...(jobs || needs.jobs === false ? {} : { jobsPath: config.jobs }),
       database: database ?? unneeded('database'),
       work: work ?? unneeded('work'),
       events: events ?? unneeded('events'),

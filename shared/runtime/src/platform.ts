@@ -19,6 +19,8 @@ export interface Platform {
   readonly events: EventBroker;
   /** The user's jobs by name; empty for clock, audit and console. */
   readonly jobs: ReadonlyMap<string, Job>;
+  /** Where the jobs were loaded from; undefined when the caller brought them, so that no other process can load them. */
+  readonly jobsPath?: string;
 }
 
 /** A part that runs until it is stopped. `stop` before `start`, and twice, are fine. */

@@ -6,6 +6,7 @@ import type {
   ChunkId,
   DueChunk,
   NewRun,
+  NextSending,
   OwedFact,
   PlanningRun,
   PlanProgress,
@@ -163,7 +164,7 @@ export class PostgresPlanStore implements PlanStore {
        update planner.chunks c set state = 'emitted', emitted_at = now(), emits = emits + 1
        from due, planner.runs r
        where c.run_id = due.run_id and c.generation = due.generation and c.seq = due.seq and r.run_id = due.run_id
-       returning c.run_id, c.generation, c.seq, c.job, c.size, c.attempt, c.outcomes, r.tick, ${ms('r.nominal')} as nominal, r.params, r.trace, ${ms('r.opened_at')} as opened_at,
+       returning c.run_id, c.generation, c.seq, c.job, c.size, c.attempt, c.emits, c.outcomes, r.tick, ${ms('r.nominal')} as nominal, r.params, r.trace, ${ms('r.opened_at')} as opened_at,
          coalesce(c.payload, (select o.payload from planner.chunks o where o.run_id = c.run_id and o.generation = 0 and o.seq = c.seq)) as payload`,
       [jobs, window, limit],
     );
@@ -176,6 +177,7 @@ export class PostgresPlanStore implements PlanStore {
       params: row.params,
       size: row.size,
       attempt: row.attempt,
+      emits: row.emits,
       nominal: row.nominal === null ? null : Math.round(row.nominal),
       openedAt: Math.floor(row.opened_at),
       outcomes: row.outcomes,
@@ -201,19 +203,20 @@ export class PostgresPlanStore implements PlanStore {
     return rows[0]?.wait ?? undefined;
   }
 
-  async settleChunks(settled: readonly (ChunkSettled & { retryIn: Milliseconds | undefined })[]): Promise<void> {
+  async settleChunks(settled: readonly (ChunkSettled & { next: NextSending | undefined })[]): Promise<void> {
     if (settled.length === 0) return;
     await this.#db.query(
       `with facts as (
-         select * from unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::text[], $7::float8[])
-           as u (run_id, generation, seq, attempt, outcomes, failures, retry_in)),
+         select * from unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::text[], $7::float8[], $8::integer[])
+           as u (run_id, generation, seq, attempt, outcomes, failures, next_in, next_attempt)),
        moved as (
          update planner.chunks c set
-           state = case when f.retry_in is null then 'settled' else 'ready' end,
-           attempt = f.attempt + (f.retry_in is not null)::integer,
-           due_at = now() + coalesce(f.retry_in, 0) * interval '1 millisecond',
+           state = case when f.next_in is null then 'settled' else 'ready' end,
+           attempt = coalesce(f.next_attempt, f.attempt),
+           emits = case when f.next_in is null then c.emits else 0 end,
+           due_at = now() + coalesce(f.next_in, 0) * interval '1 millisecond',
            outcomes = f.outcomes, failures = f.failures::jsonb
-         from (select distinct on (run_id, generation, seq) * from facts order by run_id, generation, seq, attempt desc) f
+         from (select distinct on (run_id, generation, seq) * from facts order by run_id, generation, seq, coalesce(next_attempt, attempt) desc) f
          where c.run_id = f.run_id and c.generation = f.generation and c.seq = f.seq and c.state <> 'settled' and f.attempt >= c.attempt
          returning c.run_id)
        update planner.runs set progress_at = now() where run_id in (select run_id from moved)`,
@@ -226,7 +229,8 @@ export class PostgresPlanStore implements PlanStore {
         settled.map((s) =>
           s.failures.length === 0 ? null : JSON.stringify(Object.fromEntries(s.failures.map((f) => [f.position, f.fingerprint]))),
         ),
-        settled.map((s) => s.retryIn ?? null),
+        settled.map((s) => s.next?.in ?? null),
+        settled.map((s) => s.next?.attempt ?? null),
       ],
     );
   }
@@ -247,7 +251,7 @@ export class PostgresPlanStore implements PlanStore {
 
   async resetEmitted(job: string): Promise<number> {
     const { rowCount } = await this.#db.query(
-      `update planner.chunks set state = 'ready', due_at = now(), emits = 0 where job = $1 and state = 'emitted'`,
+      `update planner.chunks set state = 'ready', due_at = now(), emits = 1 where job = $1 and state = 'emitted'`,
       [job],
     );
     return rowCount;
@@ -332,6 +336,7 @@ interface ChunkRow {
   opened_at: number;
   size: number;
   attempt: number;
+  emits: number;
   outcomes: string | null;
   payload: string;
   trace: Trace;

@@ -9,14 +9,37 @@ import { positionOf } from './todo.ts';
  */
 export interface Results {
   readonly todo: readonly number[];
-  readonly states: ('a' | 's' | 'f' | 'x' | 'r')[];
+  readonly states: (ItemResult['state'] | undefined)[];
   readonly effects: unknown[];
   readonly blames: Map<number, Blame>;
   readonly skipReasons: Map<number, string>;
+  /** The longest that one item has kept the event loop, in milliseconds. */
+  slowest: number;
 }
 
 export function noResults(todo: readonly number[], items: number): Results {
-  return { todo, states: new Array(items), effects: new Array(items), blames: new Map(), skipReasons: new Map() };
+  return { todo, states: new Array(items), effects: new Array(items), blames: new Map(), skipReasons: new Map(), slowest: 0 };
+}
+
+/** The result of one item as plain data, for the way between processes. */
+export type ItemResult =
+  | { readonly state: 'a'; readonly effect: unknown }
+  | { readonly state: 's'; readonly reason: string }
+  | { readonly state: 'f' | 'x' | 'r'; readonly blame: Blame };
+
+export function takeResult(results: Results, index: number): ItemResult | undefined {
+  const state = results.states[index];
+  if (state === undefined) return undefined;
+  if (state === 'a') return { state, effect: results.effects[index] };
+  if (state === 's') return { state, reason: results.skipReasons.get(index) ?? '' };
+  return { state, blame: results.blames.get(index) as Blame };
+}
+
+export function putResult(results: Results, index: number, result: ItemResult): void {
+  results.states[index] = result.state;
+  if (result.state === 'a') results.effects[index] = result.effect;
+  else if (result.state === 's') results.skipReasons.set(index, result.reason);
+  else results.blames.set(index, result.blame);
 }
 
 /** A copy whose failures can be changed, while a transaction that may be tried again finds out which effects are refused. */
@@ -26,7 +49,7 @@ export function copyResults(results: Results): Results {
 
 /** A transient failure stays open while attempts are left; the rest is final. */
 export function stateAfter(blame: Pick<Blame, 'class'>, attempt: number, attempts: number): 'f' | 'x' | 'r' {
-  if (blame.class === 'rejected') return 'r';
+  if (blame.class === 'rejected' || blame.class === 'poisoned') return 'r';
   return isTransient(blame) && attempt < attempts ? 'f' : 'x';
 }
 
@@ -44,7 +67,10 @@ export interface Settled {
   readonly retryAfter: number | undefined;
 }
 
-/** Puts the results of the items at `indexes` over what was known before; other items keep what they have. */
+/**
+ * Puts the results of the items at `indexes` over what was known before; other items keep what they have. An item without
+ * a result is pending, also when it had failed before: it has spent no attempt.
+ */
 export function mergeResults(chunk: Chunk, before: Settled | undefined, results: Results, indexes: readonly number[]): Settled {
   const states: ItemState[] = before ? before.states.slice() : new Array<ItemState>(chunk.size).fill('-');
   const touched = new Set<number>();
@@ -53,7 +79,7 @@ export function mergeResults(chunk: Chunk, before: Settled | undefined, results:
   let retryAfter: number | undefined;
   for (const index of indexes) {
     const position = positionOf(chunk, index);
-    states[position] = results.states[index] as ItemState;
+    states[position] = results.states[index] ?? 'p';
     if (before) touched.add(position);
     const reason = results.skipReasons.get(index);
     if (reason !== undefined) skips[reason] = (Object.hasOwn(skips, reason) ? (skips[reason] as number) : 0) + 1;
