@@ -13,6 +13,8 @@ export interface JetStreamOptions {
   /** `nats://user:password@host:4222`, `nats://token@host:4222`; several servers separated by commas. */
   readonly url: string;
   readonly log?: Log;
+  /** First tokens of the subjects that replies to this process come on; only it should be allowed to read them. Default `_INBOX`. */
+  readonly inbox?: string;
   /** Copies of each stream and bucket that is created here. Default 1. */
   readonly replicas?: number;
   /** Messages that may be on their way to the server without its acknowledgement. Default 256. */
@@ -23,7 +25,8 @@ export interface JetStreamOptions {
  * NATS JetStream, server 2.9 and later. Streams are made when they are missing, also after the server lost them.
  * Rejects with MR3005, MR3006 or MR3007 when the first connection fails; afterwards it reconnects for ever.
  */
-export async function connectJetStream({ url, log = silent, replicas = 1, maxUnconfirmed = 256 }: JetStreamOptions): Promise<EventBroker> {
+export async function connectJetStream(options: JetStreamOptions): Promise<EventBroker> {
+  const { url, log = silent, inbox = '_INBOX', replicas = 1, maxUnconfirmed = 256 } = options;
   const { servers, hosts, login } = prepare(url);
   let nc: NatsConnection;
   try {
@@ -31,6 +34,7 @@ export async function connectJetStream({ url, log = silent, replicas = 1, maxUnc
       servers,
       ...login,
       name: 'millrace',
+      inboxPrefix: inbox,
       maxReconnectAttempts: -1,
       waitOnFirstConnect: false,
       reconnectTimeWait: 250,

@@ -4,7 +4,7 @@ import { type Envelope, type Milliseconds, MillraceError, messageOf } from '@mil
 import { type JetStreamClient, jetstream } from '@nats-io/jetstream';
 import { headers, type NatsConnection } from 'nats';
 import type { Log } from './log.ts';
-import { apiCodeOf, apiStatusOf, type NatsStreams } from './nats-streams.ts';
+import { apiCodeOf, apiStatusOf, isForbidden, type NatsStreams } from './nats-streams.ts';
 import { streamOf } from './parking.ts';
 import type { PublishOptions } from './ports.ts';
 import { Window } from './window.ts';
@@ -98,7 +98,7 @@ export class NatsPublisher {
     const status = apiStatusOf(error);
     if (status !== undefined) return status < 500 && apiCodeOf(error) !== STREAM_NOT_FOUND;
     const name = (error as Error)?.name;
-    return name === 'InvalidArgumentError' || name === 'InvalidSubjectError' || name === 'PermissionViolationError';
+    return name === 'InvalidArgumentError' || name === 'InvalidSubjectError' || isForbidden(error);
   }
 }
 

@@ -8,7 +8,10 @@ const DAY = 24 * 3_600_000;
 const MAX_AGE = 7 * DAY;
 const PARKED_MAX_AGE = 90 * DAY;
 
-/** Creates what is missing. Streams that exist stay as the operator made them (replicas, age), if they cover the subjects. */
+/**
+ * Creates what is missing. Streams that exist stay as the operator made them (replicas, age), if they cover the subjects. Where the
+ * server does not let this user look, or create, that is for somebody else to do: whoever needs the stream waits for it.
+ */
 export class NatsStreams {
   readonly #nc: NatsConnection;
   readonly #replicas: number;
@@ -42,8 +45,10 @@ export class NatsStreams {
     const { streams } = await this.manager();
     const existing = await streams.info(name).catch((error: unknown) => {
       if (apiCodeOf(error) === 10059) return undefined;
+      if (isForbidden(error)) return 'hidden' as const;
       throw error;
     });
+    if (existing === 'hidden') return;
     if (existing === undefined) {
       await streams
         .add({
@@ -56,7 +61,8 @@ export class NatsStreams {
           max_age: nanos(name === PARKED_STREAM.name ? PARKED_MAX_AGE : MAX_AGE),
         })
         .catch((error: unknown) => {
-          if (apiCodeOf(error) !== 10058) throw error; // another process was quicker
+          // 10058: another process was quicker.
+          if (apiCodeOf(error) !== 10058 && !isForbidden(error)) throw error;
         });
       return;
     }
@@ -75,4 +81,10 @@ export function apiCodeOf(error: unknown): number | undefined {
 export function apiStatusOf(error: unknown): number | undefined {
   const apiError = (error as { apiError?: () => { code: number } })?.apiError;
   return typeof apiError === 'function' ? apiError.call(error).code : undefined;
+}
+
+/** The permissions of this user on the server do not cover it. */
+export function isForbidden(error: unknown): boolean {
+  const { name, cause } = (error ?? {}) as Partial<Error>;
+  return [name, (cause as Partial<Error> | undefined)?.name].includes('PermissionViolationError');
 }

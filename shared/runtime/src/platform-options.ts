@@ -15,6 +15,12 @@ export const platformOptions = {
     secret: true,
     description: 'NATS with JetStream, which carries ticks, triggers and facts. Several servers: separate them by commas.',
   }),
+  natsInbox: option({
+    env: 'MILLRACE_NATS_INBOX',
+    kind: 'string',
+    default: '_INBOX',
+    description: 'Prefix of the NATS subjects on which replies to this process come, where each service may read only its own.',
+  }),
   data: option({
     env: 'MILLRACE_DATA',
     kind: 'path',

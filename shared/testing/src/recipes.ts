@@ -1,11 +1,14 @@
 import { execFileSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readdirSync, writeFileSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { basename, delimiter, dirname, join } from 'node:path';
 import { freePort } from './free-port.ts';
 import type { ServerRecipe } from './server.ts';
 
-/** RabbitMQ with quorum queues; user and password `guest`. `config` holds further lines of rabbitmq.conf. */
-export function rabbitRecipe(config: readonly string[] = []): ServerRecipe {
+/**
+ * RabbitMQ with quorum queues; user and password `guest`, unless a file of `definitions` has others. `config` holds further lines of
+ * rabbitmq.conf.
+ */
+export function rabbitRecipe(config: readonly string[] = [], definitions?: string): ServerRecipe {
   return {
     name: 'rabbit',
     url: (port) => `amqp://guest:guest@127.0.0.1:${port}`,
@@ -17,7 +20,9 @@ export function rabbitRecipe(config: readonly string[] = []): ServerRecipe {
     async local({ port, directory }) {
       const epmd = await freePort();
       const conf = join(directory, 'rabbitmq.conf');
-      writeFileSync(conf, ['disk_free_limit.absolute = 50MB', 'log.console.level = warning', 'log.file = false', ...config, ''].join('\n'));
+      const lines = ['disk_free_limit.absolute = 50MB', 'log.console.level = warning', 'log.file = false', ...config];
+      if (definitions) lines.push(`load_definitions = ${definitions}`);
+      writeFileSync(conf, `${lines.join('\n')}\n`);
       writeFileSync(join(directory, 'plugins'), '[].\n');
       return {
         args: [],
@@ -44,10 +49,20 @@ export function rabbitRecipe(config: readonly string[] = []): ServerRecipe {
     docker: {
       image: 'rabbitmq:4-management',
       port: 5672,
-      options: config.length === 0 ? [] : ['-e', `RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=${config.map(asErlangArgument).join(' ')}`],
+      options: [
+        ...(config.length === 0 ? [] : ['-e', `RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=${config.map(asErlangArgument).join(' ')}`]),
+        ...(definitions ? mounted(definitions) : []),
+      ],
       command: [],
     },
   };
+}
+
+/** A definitions file in a container, with the line of configuration that names it. */
+function mounted(definitions: string): string[] {
+  const conf = join(dirname(definitions), 'load-definitions.conf');
+  writeFileSync(conf, 'load_definitions = /definitions.json\n');
+  return ['-v', `${definitions}:/definitions.json:ro`, '-v', `${conf}:/etc/rabbitmq/conf.d/90-definitions.conf:ro`];
 }
 
 /** In a container the settings travel as arguments of the `rabbit` application; only numbers and words can. */
@@ -56,19 +71,24 @@ function asErlangArgument(line: string): string {
   return `-rabbit ${key.replaceAll('.', '_')} ${value}`;
 }
 
-/** NATS with JetStream on disk. */
-export function natsRecipe(): ServerRecipe {
+/** NATS with JetStream on disk; `config` names a configuration file. */
+export function natsRecipe(config?: string): ServerRecipe {
   return {
     name: 'nats',
     url: (port) => `nats://127.0.0.1:${port}`,
     welcomes: (answer) => answer.toString('latin1').startsWith('INFO ') && answer.includes('"jetstream":true'),
     binary: () => onPath('nats-server'),
     local: ({ port, directory }) => ({
-      args: ['-js', '-sd', join(directory, 'data'), '-a', '127.0.0.1', '-p', String(port)],
+      args: ['-js', '-sd', join(directory, 'data'), '-a', '127.0.0.1', '-p', String(port), ...(config ? ['-c', config] : [])],
       stopSignal: 'SIGTERM',
       data: join(directory, 'data'),
     }),
-    docker: { image: 'nats:2', port: 4222, options: [], command: ['-js', '-sd', '/data'] },
+    docker: {
+      image: 'nats:2',
+      port: 4222,
+      options: config ? ['-v', `${dirname(config)}:/etc/nats:ro`] : [],
+      command: ['-js', '-sd', '/data', ...(config ? ['-c', `/etc/nats/${basename(config)}`] : [])],
+    },
   };
 }
 

@@ -7,6 +7,13 @@ import type { ServerRecipe, TestServer } from './server.ts';
 export interface RabbitOptions {
   /** Further lines of rabbitmq.conf, such as `vm_memory_high_watermark.relative = 0.00001`. */
   readonly config?: readonly string[];
+  /** Path of a definitions file: its users and virtual hosts are made, and no default user. */
+  readonly definitions?: string;
+}
+
+export interface NatsOptions {
+  /** Path of a configuration file, for instance with users; what it includes lies beside it. */
+  readonly config?: string;
 }
 
 export interface PostgresOptions {
@@ -18,12 +25,12 @@ export interface PostgresOptions {
 
 /** A private RabbitMQ; takes about seven seconds. */
 export function startRabbit(options: RabbitOptions = {}): Promise<TestServer> {
-  return startServer(rabbitRecipe(options.config));
+  return startServer(rabbitRecipe(options.config, options.definitions));
 }
 
 /** A private NATS with JetStream; takes about 0.2 seconds. */
-export function startNats(): Promise<TestServer> {
-  return startServer(natsRecipe());
+export function startNats(options: NatsOptions = {}): Promise<TestServer> {
+  return startServer(natsRecipe(options.config));
 }
 
 /** A private PostgreSQL; takes about a second. */
