@@ -8,7 +8,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { connectPostgres, type Database } from '@millrace/postgres';
 import { buildBundles } from './bundles.ts';
-import type { Contender } from './contender.ts';
+import type { Contender, Opened } from './contender.ts';
 import { cpuSeconds, peakMemory } from './cost.ts';
 import { limits } from './limits.ts';
 import { embedded, onServers } from './millrace.ts';
@@ -27,6 +27,7 @@ const { values } = parseArgs({
   },
 });
 const items = Number(values.items);
+const STATEMENTS = Boolean(process.env['BENCH_STATEMENTS']);
 const only = values.only?.split(',');
 const all: readonly Contender[] = [onServers(1), onServers(2), embedded, ...peerContenders, ...limits];
 const contenders = all.filter(({ name }) => !only || only.includes(name));
@@ -40,6 +41,7 @@ const db = await connectPostgres({ url: servers.postgres.url });
 const measurements: Measurement[] = [];
 try {
   await db.query(CREATE_TABLE);
+  if (STATEMENTS) await db.query('create extension if not exists pg_stat_statements');
   for (let round = 1; round <= Number(values.rounds); round++) {
     for (const contender of contenders) {
       const measurement = await measure(contender, servers, db);
@@ -71,10 +73,14 @@ async function measure(contender: Contender, servers: Servers, db: Database): Pr
     await db.query('checkpoint');
     const processes = { ...opened.processes, ...serverProcesses(servers, contender.uses) };
     const before = await cpuSeconds(processes);
+    if (STATEMENTS) await db.query('select pg_stat_statements_reset()');
+    profile(opened);
     const started = performance.now();
     await opened.run(items);
     const seconds = (performance.now() - started) / 1_000;
+    profile(opened);
     const after = await cpuSeconds(processes);
+    if (STATEMENTS) await statements(db);
     if (contender.writes) await expectRows(db, contender);
     return {
       name: contender.name,
@@ -85,6 +91,23 @@ async function measure(contender: Contender, servers: Servers, db: Database): Pr
   } finally {
     await opened.close();
   }
+}
+
+/** What PostgreSQL was asked to do, busiest first. */
+async function statements(db: Database): Promise<void> {
+  const { rows } = await db.query<{ calls: string; ms: number; rows: string; wal: string; query: string }>(
+    'select calls, total_exec_time as ms, rows, wal_bytes as wal, query from pg_stat_statements order by total_exec_time desc limit 25',
+  );
+  for (const { calls, ms, rows: touched, wal, query } of rows)
+    process.stderr.write(
+      `${calls.padStart(7)} calls ${ms.toFixed(0).padStart(6)} ms ${touched.padStart(8)} rows ${wal.padStart(10)} B of WAL  ${query.replace(/\s+/g, ' ').slice(0, 110)}\n`,
+    );
+}
+
+/** Starts the profilers, or ends them; see profile.ts. */
+function profile({ processes }: Opened): void {
+  if (!process.env['BENCH_PROFILE']) return;
+  for (const pid of Object.values(processes).flat()) process.kill(pid, 'SIGUSR2');
 }
 
 async function empty(db: Database): Promise<void> {

@@ -14,7 +14,7 @@ export class Child {
     this.#file = file;
     // Only TypeScript needs the loader; a bundle starts as it would in production.
     const loader = file.endsWith('.ts') ? ['--import', 'tsx'] : [];
-    const profile = process.env['BENCH_PROFILE'] ? ['--cpu-prof', `--cpu-prof-dir=${process.env['BENCH_PROFILE']}`] : [];
+    const profile = process.env['BENCH_PROFILE'] ? ['--import', new URL('./profile-hook.mjs', import.meta.url).href] : [];
     this.#process = spawn(process.execPath, [...loader, ...profile, file, ...args], {
       env: { ...process.env, NODE_OPTIONS: '', ...env },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

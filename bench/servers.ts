@@ -14,9 +14,20 @@ export interface Servers {
   readonly redis: TestServer;
 }
 
+/** Off while it measures: see `statements` in bench.ts. */
+const STATISTICS = {
+  shared_preload_libraries: 'pg_stat_statements',
+  'pg_stat_statements.track': process.env['BENCH_STATEMENTS'] ? 'top' : 'none',
+};
+
 /** Private servers with normal durability: PostgreSQL flushes every commit, Redis appends to its file and flushes it every second. */
 export async function startServers(): Promise<Servers & { stop(): Promise<void> }> {
-  const [rabbit, nats, postgres, redis] = await Promise.all([startRabbit(), startNats(), startPostgres({ durable: true }), startRedis()]);
+  const [rabbit, nats, postgres, redis] = await Promise.all([
+    startRabbit(),
+    startNats(),
+    startPostgres({ durable: true, settings: STATISTICS }),
+    startRedis(),
+  ]);
   const stop = async () => {
     await Promise.all([rabbit, nats, postgres, redis].map((server) => server.stop()));
   };
