@@ -38,6 +38,8 @@ export interface IntakeParts {
   readonly system: string;
   /** Called whenever a row has been written that planning, dispatch or owed facts may wait for. */
   readonly changed: () => void;
+  /** Called when chunks were settled: only dispatch waits for that. */
+  readonly settled: () => void;
 }
 
 /** Turns messages into rows. Every handler is idempotent: a message that comes again finds its row. */
@@ -47,11 +49,12 @@ export class Intake {
   readonly #random: () => number;
   readonly #log: Logger;
   readonly #changed: () => void;
+  readonly #settled: () => void;
   readonly #admissions: Admissions;
   /** Which broker the messages come from, for spans. */
   readonly #system: string;
 
-  constructor({ store, jobs, random, log, admissions, system, changed }: IntakeParts) {
+  constructor({ store, jobs, random, log, admissions, system, changed, settled }: IntakeParts) {
     this.#store = store;
     this.#admissions = admissions;
     this.#system = system;
@@ -59,6 +62,7 @@ export class Intake {
     this.#random = random;
     this.#log = log;
     this.#changed = changed;
+    this.#settled = settled;
   }
 
   tick = async (delivery: Delivery): Promise<Verdict> => {
@@ -139,7 +143,7 @@ export class Intake {
     await this.#store.settleChunks(
       reads.flatMap((read) => (read.ok ? [{ ...read.message.data, next: this.#next(read.message.data) }] : [])),
     );
-    this.#changed();
+    this.#settled();
     return reads.map((read) => (read.ok ? done : park(read.reason)));
   };
 

@@ -8,7 +8,7 @@ import type { DispatchSpans } from './dispatch-spans.ts';
 import { type BuiltChunk, ChunkBuilder, keyText } from './domain/chunk-builder.ts';
 import { KeySet } from './domain/key-set.ts';
 import { factEnvelope } from './owed-facts.ts';
-import type { OwedFact, PlanningRun, PlanStore } from './plan-store.ts';
+import type { OwedFact, PlanningRun, PlanProgress, PlanStore } from './plan-store.ts';
 
 /** Chunks stored in one statement, at most; the first ones go out sooner. */
 const FLUSH_CHUNKS = 8;
@@ -87,6 +87,10 @@ class Planning {
   readonly #keysBySeq = new Map<number, ReadonlySet<string>>();
   readonly #publishing = new Set<Promise<void>>();
   #pending: BuiltChunk[] = [];
+  /** Chunks on their way into the table while the next ones are built, and the end of that way. */
+  #leaving: readonly BuiltChunk[] = [];
+  #storing: Promise<void> = Promise.resolve();
+  #index = 0;
   #flushed = 0;
   #bufferedSince = 0;
   #cursor: unknown;
@@ -108,7 +112,7 @@ class Planning {
 
   async run(signal: AbortSignal): Promise<void> {
     await this.#recall();
-    const { time, query } = this.#context;
+    const { query } = this.#context;
     const source = this.#job.items({
       tick: { id: this.#run.tick, at: new Date(this.#run.nominal ?? this.#run.openedAt) },
       params: this.#run.params,
@@ -117,32 +121,51 @@ class Planning {
       query,
       signal,
     });
-    let index = 0;
-    for await (const item of source) {
-      if (signal.aborted) throw signal.reason;
-      if (isCheckpoint(item)) {
-        this.#cursor = item.cursor;
-        continue;
+    // A source that is not asynchronous is not made so: promises per item would cost as much as the rest of planning.
+    if (Symbol.iterator in source) {
+      for (const item of source) {
+        const going = this.#take(item, signal);
+        if (going !== true && !(await going)) break;
       }
-      if (this.#run.limit !== undefined && this.#items >= this.#run.limit) break;
-      const key = keyText(this.#job.key(item), this.#job.name, index++);
-      const known = this.#keys.candidates(key);
-      if (known.length > 0 && (await this.#isKnown(key, known))) continue;
-      if (this.#builder.size === 0) this.#bufferedSince = time.now();
-      this.#keys.add(key, this.#builder.seq, true);
-      const chunk = this.#builder.add(key, item);
-      this.#items++;
-      if (chunk) {
-        this.#hold(chunk);
-        if (this.#pending.length >= Math.min(FLUSH_CHUNKS, this.#flushed + 1)) await this.#flush();
-      } else if ((index & 63) === 0 && time.now() - this.#bufferedSince > LINGER) {
-        this.#cut();
-        await this.#flush();
+    } else {
+      for await (const item of source) {
+        const going = this.#take(item, signal);
+        if (going !== true && !(await going)) break;
       }
     }
     this.#cut();
     await this.#flush();
-    await Promise.all(this.#publishing);
+    await this.#stored();
+  }
+
+  /** False when the run has as many items as it was asked for. */
+  #take(item: unknown, signal: AbortSignal): boolean | Promise<boolean> {
+    if (signal.aborted) throw signal.reason;
+    if (isCheckpoint(item)) {
+      this.#cursor = item.cursor;
+      return true;
+    }
+    if (this.#run.limit !== undefined && this.#items >= this.#run.limit) return false;
+    const key = keyText(this.#job.key(item), this.#job.name, this.#index++);
+    const known = this.#keys.candidates(key);
+    if (known.length === 0) return this.#add(key, item);
+    return this.#isKnown(key, known).then((planned) => planned || this.#add(key, item));
+  }
+
+  #add(key: string, item: unknown): true | Promise<true> {
+    const { time } = this.#context;
+    if (this.#builder.size === 0) this.#bufferedSince = time.now();
+    this.#keys.add(key, this.#builder.seq, true);
+    const chunk = this.#builder.add(key, item);
+    this.#items++;
+    if (chunk) {
+      this.#pending.push(chunk);
+      if (this.#pending.length >= Math.min(FLUSH_CHUNKS, this.#flushed + 1)) return this.#flush();
+    } else if ((this.#index & 63) === 0 && time.now() - this.#bufferedSince > LINGER) {
+      this.#cut();
+      return this.#flush();
+    }
+    return true;
   }
 
   async seal(): Promise<boolean> {
@@ -160,11 +183,11 @@ class Planning {
     this.#cut();
     try {
       await this.#flush();
+      await this.#stored();
     } catch (error) {
       if (error instanceof LostRun) return false;
       throw error;
     }
-    await Promise.all(this.#publishing);
     const failed: OwedFact = { kind: 'run.plan_failed', data: { ...this.#totals(), failedAt: this.#context.time.now(), ...failure } };
     return this.#context.store.seal(this.#run, [openedFact(this.#run), failed], this.#duplicates, failure);
   }
@@ -203,7 +226,7 @@ class Planning {
 
   async #keysOf(seq: number): Promise<ReadonlySet<string>> {
     if (seq === this.#builder.seq) return new Set(this.#builder.openKeys);
-    const pending = this.#pending.find((chunk) => chunk.seq === seq);
+    const pending = this.#pending.find((chunk) => chunk.seq === seq) ?? this.#leaving.find((chunk) => chunk.seq === seq);
     if (pending) return new Set(pending.keys);
     const held = this.#keysBySeq.get(seq);
     if (held) return held;
@@ -219,37 +242,42 @@ class Planning {
 
   #cut(): void {
     const chunk = this.#builder.cut();
-    if (chunk) this.#hold(chunk);
+    if (chunk) this.#pending.push(chunk);
   }
 
-  #hold(chunk: BuiltChunk): void {
-    this.#pending.push(chunk);
+  /** Lets what is pending go while the next chunks are built. One store at a time: chunks are numbered without gaps. */
+  async #flush(): Promise<true> {
+    await this.#storing;
+    if (this.#pending.length === 0) return true;
+    this.#leaving = this.#pending;
+    this.#pending = [];
+    this.#flushed += this.#leaving.length;
+    this.#storing = this.#store(this.#leaving, {
+      cursor: this.#cursor,
+      items: this.#items - this.#builder.size,
+      duplicates: this.#duplicates,
+    });
+    // Whoever waits for it next is told.
+    this.#storing.catch(() => undefined);
+    return true;
   }
 
-  /** Stores what is pending; the first `window` chunks of a run go to the broker straight from memory. */
-  async #flush(): Promise<void> {
-    const chunks = this.#pending;
-    if (chunks.length === 0) return;
+  /** The first `window` chunks of a run go to the broker straight from memory. */
+  async #store(chunks: readonly BuiltChunk[], progress: PlanProgress): Promise<void> {
     const { store, window } = this.#context;
     const direct = this.#publishFailed ? 0 : window;
-    if (
-      !(await store.appendChunks(
-        this.#run,
-        chunks,
-        { cursor: this.#cursor, items: this.#items - this.#builder.size, duplicates: this.#duplicates },
-        direct,
-      ))
-    ) {
-      throw new LostRun();
-    }
-    this.#pending = [];
-    this.#flushed += chunks.length;
+    if (!(await store.appendChunks(this.#run, chunks, progress, direct))) throw new LostRun();
     const outgoing = chunks.filter((chunk) => chunk.seq < direct);
     if (outgoing.length < chunks.length) this.#context.wakeDispatcher();
     if (outgoing.length === 0) return;
     const publishing = this.#publish(outgoing).finally(() => this.#publishing.delete(publishing));
     this.#publishing.add(publishing);
     if (this.#publishing.size >= 2) await Promise.race(this.#publishing);
+  }
+
+  async #stored(): Promise<void> {
+    await this.#storing;
+    await Promise.all(this.#publishing);
   }
 
   async #publish(chunks: readonly BuiltChunk[]): Promise<void> {

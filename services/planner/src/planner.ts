@@ -13,6 +13,8 @@ import { planRun } from './plan-run.ts';
 import type { PlanStore } from './plan-store.ts';
 
 const LEASE = 30_000;
+/** Settled chunks that come in numbers are folded this far apart; the window of a run is wide enough for that. */
+const SETTLE_EVERY = 50;
 /** How often lost work is looked for. */
 const RECONCILE_EVERY = 5_000;
 /** A run with chunks out, an empty queue and no progress for this long (and twice the item timeout) has lost them. */
@@ -70,6 +72,7 @@ export class Planner implements Service {
       admissions: this.#admissions,
       system: platform.events.system,
       changed: () => this.#changed(),
+      settled: this.#dispatcher.wake,
     });
     metrics
       .getMeter('@millrace/planner')
@@ -110,7 +113,7 @@ export class Planner implements Service {
       await events.subscribe('millrace.facts.run.closed.>', { durable: 'planner-closed', batch: 16 }, each(this.#intake.closed)),
       await events.subscribe(
         'millrace.facts.chunk.settled.>',
-        { durable: 'planner-settled', batch: 128, prefetch: 512 },
+        { durable: 'planner-settled', batch: 128, prefetch: 512, linger: SETTLE_EVERY },
         this.#intake.settled,
       ),
     ];

@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { done, type Verdict } from '@millrace/core';
+import { waitFor } from '@millrace/testing';
 import { type Arrival, Intake } from './intake.ts';
 import { silent } from './log.ts';
 import type { Delivery, Handler } from './ports.ts';
@@ -34,6 +35,31 @@ test('what arrives in one turn of the event loop travels in groups of the batch 
   for (const arrival of arrivals(10, new Map())) intake.offer(arrival);
   await turn();
   expect(sizes).toEqual([4, 4, 2]);
+});
+
+test('after a call, what follows lingers until it is due or a batch is full', async () => {
+  const sizes: number[] = [];
+  const intake = new Intake(
+    async (deliveries) => {
+      sizes.push(deliveries.length);
+      return allDone(deliveries);
+    },
+    { batch: 4, prefetch: 100, linger: 200, log: silent },
+  );
+  const all = arrivals(8, new Map());
+  const offer = async (count: number) => {
+    for (const arrival of all.splice(0, count)) intake.offer(arrival);
+    await turn();
+  };
+  await offer(1);
+  expect(sizes).toEqual([1]);
+  await offer(2);
+  expect(sizes).toEqual([1]);
+  await offer(2);
+  expect(sizes).toEqual([1, 4]);
+  await offer(3);
+  await waitFor(() => sizes.length === 3, { timeout: 5_000, interval: 5 });
+  expect(sizes).toEqual([1, 4, 3]);
 });
 
 test('a lone arrival does not wait for company', async () => {

@@ -13,16 +13,19 @@ const LONGEST_PAUSE: Milliseconds = 30_000;
 
 /**
  * Between a broker and a handler: hands over what has arrived, in groups of up to `batch`, at most `prefetch` at once.
- * With a batch above 1 only so many calls run at a time that full groups can form; a group never waits to be full.
+ * With a batch above 1 only so many calls run at a time that full groups can form. Groups that are not full keep `linger` between
+ * their starts.
  */
 export class Intake {
   readonly #handler: Handler;
   readonly #batch: number;
   readonly #calls: number;
+  readonly #linger: Milliseconds;
   readonly #log: Log;
   readonly #running = new Set<Promise<void>>();
   #waiting: Arrival[] = [];
   #scheduled = false;
+  #resting: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(
@@ -30,12 +33,14 @@ export class Intake {
     options: {
       readonly batch: number;
       readonly prefetch: number;
+      readonly linger?: Milliseconds | undefined;
       readonly log: Log;
     },
   ) {
     this.#handler = handler;
     this.#batch = Math.max(1, Math.min(options.batch, options.prefetch));
     this.#calls = Math.max(1, Math.ceil(options.prefetch / this.#batch));
+    this.#linger = options.linger ?? 0;
     this.#log = options.log;
   }
 
@@ -55,6 +60,7 @@ export class Intake {
   /** Waits for the running calls. Returns what was never started, for the adapter to give back. */
   async drain(): Promise<readonly Arrival[]> {
     this.#closed = true;
+    clearTimeout(this.#resting);
     const rest = this.#waiting;
     this.#waiting = [];
     while (this.#running.size > 0) await Promise.all(this.#running);
@@ -67,11 +73,23 @@ export class Intake {
     this.#scheduled = true;
     setImmediate(() => {
       this.#scheduled = false;
-      while (this.#waiting.length > 0 && this.#running.size < this.#calls) this.#start(this.#waiting.splice(0, this.#batch));
+      while (this.#waiting.length > 0 && this.#running.size < this.#calls) {
+        if (this.#resting !== undefined && this.#waiting.length < this.#batch) return;
+        this.#start(this.#waiting.splice(0, this.#batch));
+      }
     });
   }
 
+  #rest(): void {
+    clearTimeout(this.#resting);
+    this.#resting = setTimeout(() => {
+      this.#resting = undefined;
+      if (this.#waiting.length > 0) this.#schedule();
+    }, this.#linger);
+  }
+
   #start(group: readonly Arrival[]): void {
+    if (this.#linger > 0) this.#rest();
     const call = this.#call(group).finally(() => {
       this.#running.delete(call);
       if (this.#waiting.length > 0) this.#schedule();

@@ -35,12 +35,13 @@ export class MemoryQueue {
     this.#requeue({ ...envelope, deliveries: 1 });
   }
 
-  consume(handler: Handler, options: Pick<SubscribeOptions, 'batch' | 'prefetch'>): Subscription {
+  consume(handler: Handler, options: Pick<SubscribeOptions, 'batch' | 'prefetch' | 'linger'>): Subscription {
     const prefetch = options.prefetch ?? 64;
     const consumer: Consumer = {
       intake: new Intake(handler, {
         batch: options.batch ?? 1,
         prefetch,
+        linger: options.linger,
         log: silent,
       }),
       prefetch,

@@ -50,6 +50,7 @@ export class NatsConsumer {
     this.#intake = new Intake(handler, {
       batch: options.batch ?? 1,
       prefetch: this.#prefetch,
+      linger: options.linger,
       log: wiring.log,
     });
     this.#renewal = setInterval(() => this.#renew(), RENEW).unref();

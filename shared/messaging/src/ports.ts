@@ -33,8 +33,13 @@ export interface SubscribeOptions {
   readonly durable: string;
   /** Deliveries that may be unsettled at once. Default 64. */
   readonly prefetch?: number;
-  /** Deliveries handed over in one call, at most; never waits to fill a batch. Default 1. */
+  /** Deliveries handed over in one call, at most. Default 1. */
   readonly batch?: number;
+  /**
+   * Between two calls at least this long passes, unless a batch is full: where deliveries come in numbers, calls stay few. What comes
+   * after a pause is handed over at once. Milliseconds, default 0.
+   */
+  readonly linger?: number;
 }
 
 export interface Subscriber {

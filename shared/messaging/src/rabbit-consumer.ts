@@ -39,6 +39,7 @@ export class RabbitConsumer {
     this.#intake = new Intake(handler, {
       batch: options.batch ?? 1,
       prefetch: this.#prefetch,
+      linger: options.linger,
       log: wiring.log,
     });
     this.#loop = this.#run();

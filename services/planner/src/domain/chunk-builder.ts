@@ -54,7 +54,7 @@ export class ChunkBuilder {
   add(key: string, data: unknown): BuiltChunk | undefined {
     const why = whyNotJson(data);
     if (why) throw new MillraceError('MR1006', `item "${key}" of job "${this.#job}": ${why}`);
-    const text = `[${JSON.stringify(key)},${JSON.stringify(data)}]`;
+    const text = JSON.stringify([key, data]);
     const bytes = text.length > ITEM_BYTES / 4 ? Buffer.byteLength(text) : text.length;
     if (bytes > ITEM_BYTES) throw new MillraceError('MR1007', `item "${key}" of job "${this.#job}" is ${Math.ceil(bytes / 1024)} KiB`);
     this.#keys.push(key);

@@ -71,9 +71,12 @@ export class KeySet {
 
 const NONE: readonly Candidate[] = [];
 const pair: [number, number] = [0, 0];
+let hashed = '';
 
-/** Two multiplicative hashes in one pass, finished as in MurmurHash3. */
+/** Two multiplicative hashes in one pass, finished as in MurmurHash3. A key that is looked for and then added is hashed once. */
 function hash(key: string): readonly [number, number] {
+  if (key === hashed) return pair;
+  hashed = key;
   let a = 0x9e37_79b9;
   let b = 0x85eb_ca6b;
   for (let i = 0; i < key.length; i++) {
