@@ -81,7 +81,8 @@ export class Planner implements Service {
         unit: 's',
       })
       .addCallback(async (result) => {
-        for (const [job, age] of await store.oldestOpen()) result.observe(age, { job });
+        const ages = await store.oldestOpen();
+        for (const job of this.#names) result.observe(ages.get(job) ?? 0, { job });
       });
   }
 
