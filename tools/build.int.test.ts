@@ -1,8 +1,9 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { freePort, startNats, type TestServer, waitFor } from '@millrace/testing';
 
 const ROOT = join(import.meta.dirname, '..');
 /** Nothing listens there. */
@@ -60,8 +61,35 @@ describe('a service that was built and moved', () => {
   });
 });
 
-test('a service that loads no jobs brings no packages', () => {
-  expect(readdirSync(build('services/clock')).sort()).toEqual(['files', 'main.js', 'main.js.map', 'package.json']);
+describe('a service that loads no jobs', () => {
+  let clock: string;
+  let nats: TestServer;
+  beforeAll(async () => {
+    clock = build('services/clock');
+    nats = await startNats();
+  });
+  afterAll(() => nats.stop());
+
+  test('brings no packages', () => {
+    expect(readdirSync(clock).sort()).toEqual(['files', 'main.js', 'main.js.map', 'package.json']);
+  });
+
+  test('runs, with metrics and traces, until SIGTERM', async () => {
+    const port = await freePort();
+    const env = { NATS_URL: nats.url, MILLRACE_HEALTH_PORT: String(port), OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1' };
+    const child = spawn(process.execPath, ['main.js'], { cwd: clock, env, stdio: ['ignore', 'ignore', 'pipe'] });
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    let log = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      log += text;
+    });
+    const get = (path: string) => fetch(`http://127.0.0.1:${port}${path}`).catch(() => undefined);
+    await waitFor(async () => child.exitCode !== null || (await get('/readyz'))?.ok === true, { timeout: 20_000 }).catch(() => {});
+    expect({ ready: (await get('/readyz'))?.status, log }).toMatchObject({ ready: 200 });
+    expect(await (await get('/metrics'))?.text()).toContain('millrace_build_info');
+    child.kill('SIGTERM');
+    expect(await ended).toBe(0);
+  }, 40_000);
 });
 
 test('the command that was built and moved opens the embedded database and finds the migrations of every service', () => {

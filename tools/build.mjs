@@ -39,10 +39,11 @@ async function bundle(options) {
     platform: 'node',
     format: 'esm',
     target: 'node20',
-    splitting: true,
     sourcemap: true,
     logLevel: 'warning',
     plugins: [filesOfSources(options.outdir)],
+    // In one file: split, a dynamic import of a CommonJS package would lose its names.
+    splitting: false,
     // CommonJS packages inside the bundle still call require() for what Node brings.
     banner: { js: "import { createRequire as millraceRequire } from 'node:module'; const require = millraceRequire(import.meta.url);" },
     ...options,
@@ -55,7 +56,7 @@ async function buildSdk(outdir) {
   const { name, version, license, exports } = manifestOf(sdk);
   const files = Object.entries(exports).map(([path, source]) => [path, source.replace(/^.*\/(.+)\.ts$/, '$1'), join(sdk, source)]);
   const entryPoints = Object.fromEntries(files.map(([, file, source]) => [file, source]));
-  await bundle({ entryPoints, outdir, external: ['typebox'] });
+  await bundle({ entryPoints, outdir, external: ['typebox'], splitting: true });
   const built = Object.fromEntries(files.map(([path, file]) => [path, `./${file}.js`]));
   writeFileSync(join(outdir, 'package.json'), `${JSON.stringify({ name, version, license, type: 'module', exports: built }, null, 2)}\n`);
 }
