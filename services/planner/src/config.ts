@@ -9,6 +9,8 @@ export interface PlannerConfig {
   readonly planning: number;
   /** Time between scans for due ticks. Default 30 s. */
   readonly scanEvery: Milliseconds;
+  /** How long a planner holds a run without a sign of life; it gives one three times as often. Default 15 s. */
+  readonly lease: Milliseconds;
   /** Plans of closed runs older than this are deleted; 0 keeps them. Default 90 d. */
   readonly retention: Milliseconds;
   /** How long inboxes are kept; 0: for ever. A redrive of a run that may outlive them is refused. Default 30 d. */
@@ -26,6 +28,7 @@ export const plannerDefaults: PlannerConfig = {
   window: 1_000,
   planning: 4,
   scanEvery: 30_000,
+  lease: 15_000,
   retention: 90 * 86_400_000,
   inboxRetention: 30 * 86_400_000,
   firstTick: 'now',
@@ -55,6 +58,7 @@ export const plannerOptions = {
     default: plannerDefaults.scanEvery,
     description: 'Time between scans for due ticks that no clock has told of: how late a run may be when the event broker is lost.',
   }),
+  lease: plannerDefaults.lease,
   ...retentionOptions,
   firstTick: plannerDefaults.firstTick,
   alone: plannerDefaults.alone,

@@ -7,6 +7,7 @@ import { encodeChunk } from './chunk-message.ts';
 import type { DispatchSpans } from './dispatch-spans.ts';
 import { type BuiltChunk, ChunkBuilder, keyText } from './domain/chunk-builder.ts';
 import { KeySet } from './domain/key-set.ts';
+import { LostRun, untilAborted } from './lease.ts';
 import { factEnvelope } from './owed-facts.ts';
 import type { OwedFact, PlanningRun, PlanProgress, PlanStore } from './plan-store.ts';
 
@@ -16,6 +17,8 @@ const FLUSH_CHUNKS = 8;
 const LINGER = 500;
 /** A source that fails is asked again this often before the plan counts as failed. */
 const PLAN_ATTEMPTS = 3;
+/** Before planning goes on after a failure of the infrastructure. */
+const PAUSE = 2_000;
 
 const tracer = trace.getTracer('@millrace/planner');
 
@@ -48,22 +51,28 @@ export async function planRun(run: PlanningRun, job: Job, context: PlanContext, 
 
 type PlanResult = 'sealed' | 'failed' | 'postponed' | 'lost';
 
-async function planTraced(run: PlanningRun, job: Job, context: PlanContext, signal: AbortSignal, span: Span): Promise<PlanResult> {
+async function planTraced(claimed: PlanningRun, job: Job, context: PlanContext, signal: AbortSignal, span: Span): Promise<PlanResult> {
   const { store, events, time } = context;
-  await events.publish([factEnvelope(openedFact(run), time.now(), run.trace)], { signal });
+  let run = claimed;
+  if (run.manifest.spool && run.nextSeq > 0) {
+    if (!(await store.discardPlan(run))) return 'lost';
+    run = { ...run, cursor: undefined, nextSeq: 0, items: 0, duplicates: 0 };
+  }
   const planning = new Planning(run, job, context, span);
   try {
-    await planning.run(signal);
+    await events.publish([factEnvelope(openedFact(run), time.now(), run.trace)], { signal });
+    await untilAborted(planning.run(signal), signal);
   } catch (error) {
-    if (error instanceof LostRun) return 'lost';
+    if (error instanceof LostRun || signal.reason instanceof LostRun) return 'lost';
     if (signal.aborted) {
       await store.postponePlanning(run, 0);
       return 'postponed';
     }
     span.setStatus({ code: SpanStatusCode.ERROR, message: messageOf(error) });
     const code = codeOf(error);
-    if (code?.startsWith('MR3') || (code === undefined && run.epoch < PLAN_ATTEMPTS)) {
-      await store.postponePlanning(run, Math.min(30_000, 500 * 2 ** run.epoch));
+    const ours = code?.startsWith('MR3') === true;
+    if (ours || (code === undefined && run.failures + 1 < PLAN_ATTEMPTS)) {
+      await store.postponePlanning(run, ours ? PAUSE : 1_000 * 2 ** run.failures, !ours);
       return 'postponed';
     }
     const failure = code
@@ -74,7 +83,12 @@ async function planTraced(run: PlanningRun, job: Job, context: PlanContext, sign
   return (await planning.seal()) ? 'sealed' : 'lost';
 }
 
-class LostRun extends Error {}
+/** The last checkpoint, and how far the plan was then: what is stored beyond it will be yielded again, and is no duplicate. */
+interface Mark {
+  readonly cursor: unknown;
+  readonly items: number;
+  readonly duplicates: number;
+}
 
 class Planning {
   readonly #run: PlanningRun;
@@ -93,7 +107,7 @@ class Planning {
   #index = 0;
   #flushed = 0;
   #bufferedSince = 0;
-  #cursor: unknown;
+  #mark: Mark | undefined;
   #items: number;
   #duplicates: number;
   #publishFailed = false;
@@ -104,10 +118,10 @@ class Planning {
     this.#job = job;
     this.#context = context;
     this.#builder = new ChunkBuilder(job.name, run.nextSeq);
-    this.#cursor = run.cursor;
+    this.#mark = run.cursor as Mark | undefined;
     this.#items = run.items;
-    // Without a cursor the source starts again, and so does the count of what it repeats.
-    this.#duplicates = run.cursor === undefined ? 0 : run.duplicates;
+    // What the source repeated after the mark, it will repeat again.
+    this.#duplicates = this.#mark?.duplicates ?? 0;
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -116,7 +130,7 @@ class Planning {
     const source = this.#job.items({
       tick: { id: this.#run.tick, at: new Date(this.#run.nominal ?? this.#run.openedAt) },
       params: this.#run.params,
-      cursor: this.#run.cursor,
+      cursor: this.#mark?.cursor,
       checkpoint,
       query,
       signal,
@@ -142,7 +156,8 @@ class Planning {
   #take(item: unknown, signal: AbortSignal): boolean | Promise<boolean> {
     if (signal.aborted) throw signal.reason;
     if (isCheckpoint(item)) {
-      this.#cursor = item.cursor;
+      // What is spooled is always planned from the start.
+      if (!this.#run.manifest.spool) this.#mark = { cursor: item.cursor, items: this.#items, duplicates: this.#duplicates };
       return true;
     }
     if (this.#run.limit !== undefined && this.#items >= this.#run.limit) return false;
@@ -178,17 +193,25 @@ class Planning {
     return this.#context.store.seal(this.#run, [openedFact(this.#run), planned], this.#duplicates);
   }
 
-  /** What is stored stays planned and is worked off; the run ends as failed and says how far it came. */
+  /** What is stored stays planned and is worked off, unless it is spooled; the run ends as failed and says how far it came. */
   async fail(failure: { code: string; message: string }): Promise<boolean> {
-    this.#cut();
+    let totals = this.#totals();
     try {
-      await this.#flush();
-      await this.#stored();
+      if (this.#run.manifest.spool) {
+        if (!(await this.#context.store.discardPlan(this.#run))) return false;
+        this.#duplicates = 0;
+        totals = { ...totals, chunks: 0, items: 0, duplicates: 0 };
+      } else {
+        this.#cut();
+        await this.#flush();
+        await this.#stored();
+        totals = this.#totals();
+      }
     } catch (error) {
       if (error instanceof LostRun) return false;
       throw error;
     }
-    const failed: OwedFact = { kind: 'run.plan_failed', data: { ...this.#totals(), failedAt: this.#context.time.now(), ...failure } };
+    const failed: OwedFact = { kind: 'run.plan_failed', data: { ...totals, failedAt: this.#context.time.now(), ...failure } };
     return this.#context.store.seal(this.#run, [openedFact(this.#run), failed], this.#duplicates, failure);
   }
 
@@ -203,12 +226,13 @@ class Planning {
     };
   }
 
-  /** Reads back the keys that earlier planners of this run have stored. */
+  /** Reads back the keys that earlier planners of this run have stored, in the order in which they were yielded. */
   async #recall(): Promise<void> {
+    let index = 0;
     for (let from = 0; from < this.#run.nextSeq; ) {
       const page = await this.#context.store.storedKeys(this.#run.runId, from, 32);
       if (page.length === 0) return;
-      for (const { seq, keys } of page) for (const key of keys) this.#keys.add(key, seq, this.#run.cursor !== undefined);
+      for (const { seq, keys } of page) for (const key of keys) this.#keys.add(key, seq, index++ < (this.#mark?.items ?? 0));
       from = (page.at(-1)?.seq ?? from) + 1;
     }
   }
@@ -253,7 +277,7 @@ class Planning {
     this.#pending = [];
     this.#flushed += this.#leaving.length;
     this.#storing = this.#store(this.#leaving, {
-      cursor: this.#cursor,
+      cursor: this.#mark,
       items: this.#items - this.#builder.size,
       duplicates: this.#duplicates,
     });
@@ -265,7 +289,7 @@ class Planning {
   /** The first `window` chunks of a run go to the broker straight from memory. */
   async #store(chunks: readonly BuiltChunk[], progress: PlanProgress): Promise<void> {
     const { store, window } = this.#context;
-    const direct = this.#publishFailed ? 0 : window;
+    const direct = this.#publishFailed || this.#run.manifest.spool ? 0 : window;
     if (!(await store.appendChunks(this.#run, chunks, progress, direct))) throw new LostRun();
     const outgoing = chunks.filter((chunk) => chunk.seq < direct);
     if (outgoing.length < chunks.length) this.#context.wakeDispatcher();

@@ -19,10 +19,14 @@ export interface PlanStore {
   claimRun(jobs: readonly string[], lease: Milliseconds): Promise<PlanningRun | undefined>;
   /** Stores chunks and moves the cursor. False when another planner has taken the run: stop. */
   appendChunks(run: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, emittedBelow: number): Promise<boolean>;
+  /** Holds on to the run for another `lease`. False when another planner has taken it. */
+  renewLease(run: PlanningRun, lease: Milliseconds): Promise<boolean>;
+  /** Forgets every chunk and the cursor of a run that is spooled: it is planned anew. False when another planner has taken it. */
+  discardPlan(run: PlanningRun): Promise<boolean>;
   /** Ends planning, well or not; its facts are owed in the same transaction. */
   seal(run: PlanningRun, facts: readonly OwedFact[], duplicates: number, failure?: { code: string; message: string }): Promise<boolean>;
-  /** Gives the run back to be planned again after a pause. */
-  postponePlanning(run: PlanningRun, pause: Milliseconds): Promise<void>;
+  /** Gives the run back to be planned again after a pause; `failed`: its source did, which is counted. */
+  postponePlanning(run: PlanningRun, pause: Milliseconds, failed?: boolean): Promise<void>;
   /** Lets other planners take over runs at once. Only for a process that knows it is the only one. */
   expireLeases(): Promise<void>;
   /** Keys that the run has stored, chunk by chunk. */
@@ -106,6 +110,8 @@ export interface PlanningRun {
   readonly nextSeq: number;
   readonly items: number;
   readonly duplicates: number;
+  /** How often its source has failed. */
+  readonly failures: number;
 }
 
 export interface PlanProgress {

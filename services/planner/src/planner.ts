@@ -8,11 +8,11 @@ import type { PlannerConfig } from './config.ts';
 import { DispatchSpans } from './dispatch-spans.ts';
 import { Dispatcher, ensureQueue } from './dispatcher.ts';
 import { Intake } from './intake.ts';
+import { withLease } from './lease.ts';
 import { payOwedFacts } from './owed-facts.ts';
 import { planRun } from './plan-run.ts';
 import type { PlanStore } from './plan-store.ts';
 
-const LEASE = 30_000;
 /** Settled chunks that come in numbers are folded this far apart; the window of a run is wide enough for that. */
 const SETTLE_EVERY = 50;
 /** How often lost work is looked for. */
@@ -161,24 +161,27 @@ export class Planner implements Service {
 
   async #planNext(signal: AbortSignal): Promise<void> {
     for (;;) {
-      const run = await this.#store.claimRun(this.#names, LEASE);
+      const run = await this.#store.claimRun(this.#names, this.#config.lease);
       const job = run && this.#platform.jobs.get(run.job);
       if (!run || !job || signal.aborted) return;
       const { work, events, time, database, log } = this.#platform;
-      const result = await planRun(
-        run,
-        job,
-        {
-          store: this.#store,
-          work,
-          events,
-          time,
-          query: (sql, params) => database.query(sql, params),
-          window: this.#config.window,
-          spans: this.#dispatchSpans,
-          wakeDispatcher: this.#dispatcher.wake,
-        },
-        signal,
+      const store = this.#store;
+      const result = await withLease(run, { store, time, lease: this.#config.lease }, signal, (held) =>
+        planRun(
+          run,
+          job,
+          {
+            store,
+            work,
+            events,
+            time,
+            query: (sql, params) => database.query(sql, params),
+            window: this.#config.window,
+            spans: this.#dispatchSpans,
+            wakeDispatcher: this.#dispatcher.wake,
+          },
+          held,
+        ),
       );
       log.debug({ run: run.runId, result }, 'planning ended');
       this.#changed();

@@ -45,6 +45,8 @@ export const JobManifest = Type.Object({
     max: Limit,
   }),
   batch: Type.Object({ size: Limit }),
+  /** The source has no stable order or cursor: its items are stored as a whole before any goes out. Missing: false. */
+  spool: Type.Optional(Type.Boolean()),
   /** Whether the records of what was committed are in the default database; missing in manifests of older versions. */
   inbox: Type.Optional(Type.Union([Type.Literal('here'), Type.Literal('elsewhere')])),
   run: RunManifest,

@@ -38,6 +38,16 @@ describe('defineJob', () => {
     });
   });
 
+  test('a spooled source says so in the manifest', () => {
+    const spooled = (spool: unknown) =>
+      defineJob('s')
+        .items(() => [1], { key: (item) => item, spool: spool as boolean })
+        .process((item) => item)
+        .commit(() => {}).manifest.spool;
+    expect([spooled(true), spooled(false)]).toEqual([true, undefined]);
+    expect(refusal(() => spooled('yes'))).toMatch(/^MR1004 .*spool/);
+  });
+
   test('every option arrives in the manifest', () => {
     const { manifest } = define('full', {
       description: 'd',

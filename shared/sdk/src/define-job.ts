@@ -27,8 +27,12 @@ export function defineJob<Schema extends ParamsSchema | undefined = undefined>(
       mustBeFunction(name, 'items', source);
       mustBeFunction(name, 'items key', itemOptions?.key);
       for (const option of Object.keys(itemOptions)) {
-        if (option !== 'key') throw new MillraceError('MR1004', `unknown option "${option}" of items(…) of job "${name}"; known are key`);
+        if (option !== 'key' && option !== 'spool')
+          throw new MillraceError('MR1004', `unknown option "${option}" of items(…) of job "${name}"; known are key, spool`);
       }
+      const { spool = false } = itemOptions;
+      if (typeof spool !== 'boolean')
+        throw new MillraceError('MR1004', `items spool of job "${name}" must be true or false, not ${JSON.stringify(spool)}`);
       return {
         process: (work) => {
           mustBeFunction(name, 'process', work);
@@ -37,7 +41,11 @@ export function defineJob<Schema extends ParamsSchema | undefined = undefined>(
               const sink = asSink(name, target);
               return markJob({
                 name,
-                manifest: withRevision({ ...read, inbox: sink.kind === 'postgres' && sink.pool ? 'elsewhere' : 'here' }),
+                manifest: withRevision({
+                  ...read,
+                  ...(spool ? { spool } : {}),
+                  inbox: sink.kind === 'postgres' && sink.pool ? 'elsewhere' : 'here',
+                }),
                 parseParams,
                 items: source as unknown as Job['items'],
                 key: itemOptions.key as Job['key'],
@@ -62,8 +70,18 @@ export interface ItemsStep<Params> {
     source: (
       ctx: ItemsContext<Params>,
     ) => AsyncIterable<Yielded & NoInfer<CheckYielded<Yielded>>> | Iterable<Yielded & NoInfer<CheckYielded<Yielded>>>,
-    options: { readonly key: (item: ItemOf<Yielded>) => string | number },
+    options: ItemsOptions<ItemOf<Yielded>>,
   ): ProcessStep<Params, ItemOf<Yielded>>;
+}
+
+export interface ItemsOptions<Item> {
+  readonly key: (item: Item) => string | number;
+  /**
+   * For a source that may yield other items, or in another order, when it is asked again: everything is stored first and goes out
+   * once the source has ended; a failure half-way discards what was stored and starts over, so that a run is one consistent pass.
+   * Checkpoints have no effect then. Default false: items go out while the source still yields.
+   */
+  readonly spool?: boolean;
 }
 
 export interface ProcessStep<Params, Item> {

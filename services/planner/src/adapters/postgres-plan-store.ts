@@ -63,7 +63,7 @@ export class PostgresPlanStore implements PlanStore {
          where job = any($1::text[]) and (state = 'opened' and (lease_until is null or lease_until < now()) or state = 'planning' and lease_until < now())
          order by opened_at limit 1 for update skip locked)
        returning run_id, job, tick, ${ms('nominal')} as nominal, cause, params, item_limit, manifest, ${ms('opened_at')} as opened_at,
-         trace, plan_epoch, cursor, next_seq, items, duplicates`,
+         trace, plan_epoch, cursor, next_seq, items, duplicates, plan_failures`,
       [jobs, lease],
     );
     const row = rows[0];
@@ -84,6 +84,7 @@ export class PostgresPlanStore implements PlanStore {
         nextSeq: row.next_seq,
         items: Number(row.items),
         duplicates: Number(row.duplicates),
+        failures: row.plan_failures,
       }
     );
   }
@@ -105,7 +106,7 @@ export class PostgresPlanStore implements PlanStore {
     });
     const { rowCount } = await this.#db.query(
       `with mine as (
-         update planner.runs set cursor = $3::jsonb, items = $4, duplicates = $5, next_seq = next_seq + $7::integer, lease_until = now() + interval '30 seconds'
+         update planner.runs set cursor = $3::jsonb, items = $4, duplicates = $5, next_seq = next_seq + $7::integer
          where run_id = $1 and plan_epoch = $2 and state = 'planning' and next_seq = ${chunks[0] ? chunks[0].seq : 'next_seq'} returning run_id)
        insert into planner.chunks (run_id, generation, seq, job, size, payload, state, emitted_at, emits)
        select mine.run_id, 0, c.seq, $6, c.size, c.payload, case when c.emitted then 'emitted' else 'ready' end,
@@ -130,10 +131,30 @@ export class PostgresPlanStore implements PlanStore {
     return rowCount === 1;
   }
 
-  async postponePlanning(run: PlanningRun, pause: Milliseconds): Promise<void> {
+  async renewLease(run: PlanningRun, lease: Milliseconds): Promise<boolean> {
+    const { rowCount } = await this.#db.query(
+      `update planner.runs set lease_until = now() + $3 * interval '1 millisecond' where run_id = $1 and plan_epoch = $2 and state = 'planning'`,
+      [run.runId, run.epoch, lease],
+    );
+    return rowCount === 1;
+  }
+
+  discardPlan(run: PlanningRun): Promise<boolean> {
+    return this.#db.transaction(async (tx) => {
+      const { rowCount } = await tx.query(
+        `update planner.runs set cursor = null, next_seq = 0, items = 0, duplicates = 0 where run_id = $1 and plan_epoch = $2 and state = 'planning'`,
+        [run.runId, run.epoch],
+      );
+      if (rowCount === 1) await tx.query('delete from planner.chunks where run_id = $1', [run.runId]);
+      return rowCount === 1;
+    });
+  }
+
+  async postponePlanning(run: PlanningRun, pause: Milliseconds, failed = false): Promise<void> {
     await this.#db.query(
-      `update planner.runs set lease_until = now() + $3 * interval '1 millisecond' where run_id = $1 and plan_epoch = $2`,
-      [run.runId, run.epoch, pause],
+      `update planner.runs set lease_until = now() + $3 * interval '1 millisecond', plan_failures = plan_failures + $4::integer
+       where run_id = $1 and plan_epoch = $2 and state = 'planning'`,
+      [run.runId, run.epoch, pause, failed ? 1 : 0],
     );
   }
 
@@ -159,7 +180,8 @@ export class PostgresPlanStore implements PlanStore {
            select d.run_id, d.generation, d.seq from planner.chunks d
            where d.run_id = r.run_id and d.state = 'ready' and d.due_at <= now()
            order by d.generation, d.seq limit least($3::bigint, greatest($2::bigint - w.emitted, 0)) for update skip locked) c
-         where r.state in ('planning', 'running') and r.job = any($1::text[])
+         -- What is spooled goes out as a whole, once its plan is sealed.
+         where (r.state = 'running' or r.state = 'planning' and r.manifest ->> 'spool' is distinct from 'true') and r.job = any($1::text[])
          limit $3)
        update planner.chunks c set state = 'emitted', emitted_at = now(), emits = emits + 1
        from due, planner.runs r
@@ -323,6 +345,7 @@ interface RunRow {
   next_seq: number;
   items: string;
   duplicates: string;
+  plan_failures: number;
 }
 
 interface ChunkRow {

@@ -1,0 +1,238 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { manualTick, runIdOf } from '@millrace/core';
+import { connectPostgres, type Database, migrate } from '@millrace/postgres';
+import { startPostgres, type TestServer, waitFor } from '@millrace/testing';
+import { gate, jobOf, numbers, type PlannerFixture, startPlanner } from './planner-fixture.ts';
+
+interface RunRow {
+  state: string;
+  plan_epoch: number;
+  plan_failures: number;
+  items: string;
+  duplicates: string;
+  next_seq: number;
+  sealed: boolean;
+  plan_error: { code: string } | null;
+  lease_until: Date | null;
+}
+
+describe('planning on PostgreSQL', () => {
+  let server: TestServer;
+  let db: Database;
+  const started: PlannerFixture[] = [];
+
+  beforeAll(async () => {
+    server = await startPostgres();
+    db = await connectPostgres({ url: server.url, max: 12 });
+    await migrate(db, [{ schema: 'planner', source: new URL('../migrations', import.meta.url) }]);
+  }, 60_000);
+  afterEach(async () => {
+    for (const one of started) one.time.thaw();
+    await Promise.all(started.splice(0).map(({ planner }) => planner.stop()));
+  });
+  afterAll(async () => {
+    await db?.close();
+    await server?.stop();
+  });
+
+  const start: typeof startPlanner = async (...args) => {
+    const one = await startPlanner(...args);
+    started.push(one);
+    return one;
+  };
+  const runOf = async (job: string): Promise<RunRow> => {
+    const { rows } = await db.query<RunRow>('select * from planner.runs where run_id = $1', [runIdOf(job, manualTick('k'))]);
+    return rows[0] as RunRow;
+  };
+  const running = async (job: string) => {
+    await waitFor(async () => (await runOf(job))?.state === 'running', { timeout: 30_000 });
+    return runOf(job);
+  };
+  const storedIds = async (job: string) => {
+    const { rows } = await db.query<{ payload: string }>('select payload from planner.chunks where job = $1 order by seq', [job]);
+    return rows.flatMap(({ payload }) => (JSON.parse(payload) as [string, unknown][]).map(([key]) => Number(key)));
+  };
+
+  test('a planner that was frozen beyond its lease writes nothing any more, and no key is planned twice', async () => {
+    const [asleep, half] = [gate(), gate()];
+    let zombieAsked = 0;
+    const zombie = await start(db, [
+      jobOf('zombie', async function* () {
+        yield* numbers(0, 1_600);
+        await asleep.opened;
+        for (const item of numbers(1_600, 9_000)) {
+          zombieAsked++;
+          yield item;
+        }
+      }),
+    ]);
+    await zombie.trigger('zombie', 'k');
+    await waitFor(async () => (await runOf('zombie'))?.next_seq >= 3, { timeout: 30_000 });
+    zombie.time.freeze();
+    const before = await runOf('zombie');
+    await start(db, [
+      jobOf('zombie', async function* () {
+        yield* numbers(0, 4_000);
+        await half.opened;
+        yield* numbers(4_000, 5_000);
+      }),
+    ]);
+    // The other has taken over and is half-way when the frozen one goes on where it was.
+    await waitFor(async () => (await runOf('zombie')).next_seq > before.next_seq, { timeout: 30_000 });
+    expect((await runOf('zombie')).plan_epoch).toBe(before.plan_epoch + 1);
+    zombie.time.thaw();
+    asleep.open();
+    await waitFor(() => zombieAsked > 0, { timeout: 30_000 });
+    half.open();
+    expect(await running('zombie')).toMatchObject({ items: '5000', duplicates: '0', sealed: true, plan_epoch: before.plan_epoch + 1 });
+    await zombie.planner.stop();
+    expect(await storedIds('zombie')).toEqual([...numbers(0, 5_000)].map(({ id }) => id));
+    // It stopped asking its source at the first thing it was not allowed to write.
+    expect(zombieAsked).toBeLessThan(7_400);
+  }, 90_000);
+
+  test('a source that yields nothing for many leases keeps its run', async () => {
+    const slow = gate();
+    const jobs = [
+      jobOf('slow', async function* () {
+        yield { id: 1 };
+        await slow.opened;
+        yield { id: 2 };
+      }),
+    ];
+    const [one] = [await start(db, jobs), await start(db, jobs)];
+    await one.trigger('slow', 'k');
+    const leases = new Set<number>();
+    await waitFor(
+      async () => {
+        const run = await runOf('slow');
+        if (run?.lease_until) leases.add(run.lease_until.getTime());
+        return leases.size >= 6;
+      },
+      { timeout: 30_000 },
+    );
+    slow.open();
+    expect(await running('slow')).toMatchObject({ items: '2', plan_epoch: 1 });
+  }, 60_000);
+
+  test('a planner that has lost its run stops its source at once, even one that never answers', async () => {
+    let signal: AbortSignal | undefined;
+    const one = await start(db, [
+      jobOf('hung', async function* (ctx) {
+        signal ??= ctx.signal;
+        yield { id: 1 };
+        if (signal === ctx.signal) await new Promise(() => undefined);
+      }),
+    ]);
+    await one.trigger('hung', 'k');
+    await waitFor(() => signal !== undefined, { timeout: 30_000 });
+    await db.query(`update planner.runs set plan_epoch = plan_epoch + 1, lease_until = now() where job = 'hung'`);
+    await waitFor(() => signal?.aborted === true, { timeout: 30_000 });
+    // The planner is free again, and plans the run anew.
+    expect(await running('hung')).toMatchObject({ items: '1', sealed: true });
+  }, 60_000);
+
+  test('a spooled source that yields something else in its second pass gives one consistent plan', async () => {
+    let pass = 0;
+    const one = await start(db, [
+      jobOf(
+        'spooled',
+        function* () {
+          pass++;
+          if (pass === 1) {
+            yield* numbers(0, 1_500);
+            throw new Error('the source hung up');
+          }
+          yield* numbers(10_000, 11_200);
+        },
+        { spool: true },
+      ),
+    ]);
+    await one.trigger('spooled', 'k');
+    expect(await running('spooled')).toMatchObject({ items: '1200', duplicates: '0', sealed: true });
+    expect(await storedIds('spooled')).toEqual([...numbers(10_000, 11_200)].map(({ id }) => id));
+    await waitFor(() => one.chunks.length === 3, { timeout: 30_000 });
+    expect(one.chunks.flatMap((chunk) => chunk.items).every(([, item]) => (item as { id: number }).id >= 10_000)).toBe(true);
+  }, 60_000);
+
+  test('nothing of a spooled plan goes out before its end; a crash half-way discards it', async () => {
+    const never = gate();
+    const crashed = await start(db, [
+      jobOf(
+        'crashed',
+        async function* () {
+          yield* numbers(0, 5_500);
+          await never.opened;
+        },
+        { spool: true },
+      ),
+    ]);
+    await crashed.trigger('crashed', 'k');
+    await waitFor(async () => (await runOf('crashed'))?.next_seq >= 4, { timeout: 30_000 });
+    crashed.time.freeze();
+    const other = await start(db, [jobOf('crashed', () => numbers(7_000, 7_700), { spool: true })], { brokers: crashed.brokers });
+    expect(await running('crashed')).toMatchObject({ items: '700', sealed: true });
+    expect(await storedIds('crashed')).toEqual([...numbers(7_000, 7_700)].map(({ id }) => id));
+    await waitFor(() => other.chunks.length + crashed.chunks.length === 2, { timeout: 30_000 });
+    expect([...other.chunks, ...crashed.chunks].map((chunk) => chunk.size).sort()).toEqual([200, 500]);
+    crashed.time.thaw();
+    never.open();
+  }, 60_000);
+
+  test('a spooled plan that fails for good leaves nothing to work off, a streamed one keeps what it has', async () => {
+    const broken = function* () {
+      yield* numbers(0, 1_100);
+      throw new Error('no such column');
+    };
+    const one = await start(db, [jobOf('broken-spool', broken, { spool: true }), jobOf('broken-stream', broken)]);
+    await one.trigger('broken-spool', 'k');
+    await one.trigger('broken-stream', 'k');
+    expect(await running('broken-spool')).toMatchObject({ items: '0', next_seq: 0, sealed: false, plan_error: { code: 'MR1012' } });
+    expect(await running('broken-stream')).toMatchObject({ items: '1100', next_seq: 3, sealed: false, plan_failures: 2 });
+    expect(await storedIds('broken-spool')).toEqual([]);
+    expect(await storedIds('broken-stream')).toHaveLength(1_100);
+  }, 90_000);
+
+  test('a resumed source repeats what came after its checkpoint, and that is no duplicate', async () => {
+    const cursors: unknown[] = [];
+    const one = await start(db, [
+      jobOf('resumed', function* (ctx) {
+        cursors.push(ctx.cursor);
+        const from = (ctx.cursor as number | undefined) ?? 0;
+        if (from === 0) {
+          yield* numbers(0, 700);
+          yield* numbers(690, 700);
+          yield ctx.checkpoint(700);
+        }
+        yield* numbers(700, 1_000);
+        yield* numbers(900, 1_000);
+        if (from === 0) {
+          yield* numbers(1_000, 1_600);
+          throw new Error('the source hung up');
+        }
+        yield* numbers(1_000, 2_000);
+      }),
+    ]);
+    await one.trigger('resumed', 'k');
+    expect(await running('resumed')).toMatchObject({ items: '2000', duplicates: '110', sealed: true });
+    expect(cursors).toEqual([undefined, 700]);
+    expect(await storedIds('resumed')).toEqual([...numbers(0, 2_000)].map(({ id }) => id));
+  }, 60_000);
+
+  test('takeovers do not spend the attempts of a source', async () => {
+    let asked = 0;
+    const jobs = [
+      jobOf('unlucky', function* () {
+        yield { id: 1 };
+        if (++asked < 3) throw new Error('try again');
+      }),
+    ];
+    await db.query(
+      `insert into planner.runs (run_id, job, tick, cause, params, manifest, state, opened_at, plan_epoch)
+       values ('unlucky@manual:k', 'unlucky', 'manual:k', 'trigger', '{}', $1, 'opened', now(), 50)`,
+      [JSON.stringify(jobs[0]?.manifest)],
+    );
+    await start(db, jobs);
+    expect(await running('unlucky')).toMatchObject({ items: '1', sealed: true, plan_failures: 2 });
+  }, 60_000);
+});
