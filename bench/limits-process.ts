@@ -1,8 +1,6 @@
 // One limit in a process of its own.
-import { openPglite } from '@millrace/postgres';
+import { connectPostgres, openPglite } from '@millrace/postgres';
 import { connect } from 'amqplib';
-import pg from 'pg';
-import { from as copyFrom } from 'pg-copy-streams';
 import { CREATE_TABLE, chunks, digest, item, itemsOf, TABLE } from './workload.ts';
 
 const limits: Record<string, () => Promise<(items: number) => Promise<void>>> = {
@@ -62,33 +60,23 @@ function* batches(items: number): Generator<(readonly [number, string])[]> {
   for (const [from, to] of chunks(items)) yield Array.from({ length: to - from }, (_, i) => [from + i, text] as const);
 }
 
+/** In the fewest round trips there can be: one per transaction. */
 async function copies(connections: number, inbox: boolean): Promise<(items: number) => Promise<void>> {
-  const clients = Array.from({ length: connections }, () => new pg.Client({ connectionString: process.env['POSTGRES'] }));
-  await Promise.all(clients.map((client) => client.connect()));
-  await clients[0]?.query(
+  const db = await connectPostgres({ url: process.env['POSTGRES'] ?? '', max: connections });
+  await db.query(
     'create table if not exists limit_inbox (run text, generation integer, seq integer, outcomes text, at timestamptz default now(), primary key (run, generation, seq))',
   );
-  await clients[0]?.query('truncate limit_inbox');
+  await db.query('truncate limit_inbox');
+  const statement = inbox ? 'insert into limit_inbox values ($1, 0, $2, $3) returning at' : 'select $1::text, $2::integer, $3::text';
   let runs = 0;
   return async (items) => {
-    const run = `limit@${runs++}`;
+    const name = `limit@${runs++}`;
     const work = batches(items);
     let seq = 0;
-    await Promise.all(
-      clients.map(async (client) => {
-        for (const rows of work) {
-          await client.query('begin');
-          if (inbox)
-            await client.query({ name: 'inbox', text: 'insert into limit_inbox values ($1, 0, $2, $3)', values: [run, seq++, '500a'] });
-          const copy = client.query(copyFrom(`copy ${TABLE} (id, digest) from stdin`));
-          await new Promise<void>((resolve, reject) => {
-            copy.on('finish', resolve).on('error', reject);
-            copy.end(rows.map(([id, text]) => `${id}\t${text}\n`).join(''));
-          });
-          await client.query('commit');
-        }
-      }),
-    );
+    const copy = async () => {
+      for (const rows of work) await db.queryAndCopy(statement, [name, seq++, '500a'], TABLE, ['id', 'digest'], rows);
+    };
+    await Promise.all(Array.from({ length: connections }, copy));
   };
 }
 

@@ -1,6 +1,6 @@
-import { columns, defineJob, postgres } from 'millrace';
+import { defineJob, postgres } from 'millrace';
 import Type from 'typebox';
-import { CREATE_TABLE, digest, type Item, item, UPSERT } from '../../workload.ts';
+import { CREATE_TABLE, digest, type Item, item, TABLE } from '../../workload.ts';
 
 /** The benchmark's job. `failing` in 10,000 items are rejected, to see what failures cost. */
 export const checksum = defineJob('checksum', {
@@ -16,4 +16,4 @@ export const checksum = defineJob('checksum', {
     { key: ({ id }) => id },
   )
   .process(({ id, payload, bad }, { reject }) => (bad ? reject('asked to fail') : { id, digest: digest(payload) }))
-  .commit(postgres({ setup: CREATE_TABLE }, (effects, tx) => tx.query(UPSERT, columns(effects, 'id', 'digest'))));
+  .commit(postgres.insert(TABLE, ['id', 'digest'], { setup: CREATE_TABLE }));

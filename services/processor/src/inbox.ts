@@ -24,6 +24,18 @@ export interface Inbox {
   find(chunk: Chunk): Promise<InboxRow | undefined>;
   /** May run `work` again after a serialization failure or a deadlock: it must have no effects outside. */
   transaction<T>(work: (tx: InboxTransaction) => Promise<T>): Promise<T>;
+  /**
+   * Stores the row of a chunk that has none, and its effects as rows of a table, in one transaction and one round trip. Undefined
+   * where the database cannot; rejects when the chunk has a row, and for whatever else: then nothing was stored, unless the
+   * error says `commitUnknown`.
+   */
+  insertWithRows(chunk: Chunk, settled: Settled, timing: Timing, rows: Rows): Promise<InboxRow> | undefined;
+}
+
+export interface Rows {
+  readonly table: string;
+  readonly columns: readonly string[];
+  readonly values: readonly (readonly unknown[])[];
 }
 
 export interface InboxTransaction {

@@ -8,6 +8,7 @@ import type { Job, PoolLike, Sink } from 'millrace';
 interface SampleJob {
   readonly process: Job['process'];
   readonly write?: Extract<Sink, { kind: 'postgres' }>['write'];
+  readonly sink?: Sink;
   readonly send?: Extract<Sink, { kind: 'function' }>['write'];
   readonly batch?: number;
   readonly attempts?: number;
@@ -15,12 +16,12 @@ interface SampleJob {
   readonly setup?: string;
 }
 
-export function sampleJob({ process, write, send, batch = 100, attempts = 3, pool, setup }: SampleJob): Job {
+export function sampleJob({ process, write, sink: given, send, batch = 100, attempts = 3, pool, setup }: SampleJob): Job {
   const sink = send ? { kind: 'function', name: 'outside', write: send } : { kind: 'postgres', name: 'postgres', pool, setup, write };
   return {
     name: 'sync',
     process,
-    sink: sink as Sink,
+    sink: given ?? (sink as Sink),
     items: () => [],
     key: (item) => (item as { id: string }).id,
     parseParams: () => ({}),

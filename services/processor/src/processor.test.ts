@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { Chunk, ChunkSettled, chunkQueue, type Envelope, MillraceError, PARKED_QUEUE } from '@millrace/core';
 import { type Delivery, type EventBroker, openMemoryBrokers } from '@millrace/messaging';
 import { type Database, openPglite } from '@millrace/postgres';
-import { type Job, PermanentError, type PoolLike, type ProcessContext, type SinkTransaction } from 'millrace';
+import { type Job, PermanentError, type PoolLike, type ProcessContext, postgres, type SinkTransaction } from 'millrace';
 import { sampleChunk, sampleJob, samplePlatform } from './processor-samples.ts';
 import { wireProcessor } from './wiring.ts';
 
@@ -174,6 +174,65 @@ test('a redrive covers only the positions it carries', async () => {
   expect((await fact(1)).outcomes).toBe('2-1a1-');
 });
 
+describe('effects that are rows of a table', () => {
+  const rows = (process: Job['process'], options = {}) =>
+    sampleJob({ process, sink: postgres.insert('target', ['id', 'n'], options), ...options });
+
+  test('are stored with the row of their chunk at once, failures and skips beside them', async () => {
+    let transactions = 0;
+    const counting: Database = {
+      kind: 'pg',
+      close: async () => undefined,
+      query: (sql, params) => database.query(sql, params),
+      queryAndCopy: (...args) => database.queryAndCopy(...args),
+      transaction: (work) => (transactions++, database.transaction(work)),
+    };
+    const process = (item: unknown, { skip, reject }: ProcessContext) => {
+      const { n } = item as { n: number };
+      return n === 1 ? skip('no need') : n === 3 ? reject('bad') : item;
+    };
+    const { send, fact } = await start(rows(process), undefined, counting);
+    const before = transactions;
+    await send(sampleChunk(5));
+    expect(await fact(1)).toMatchObject({ outcomes: '1a1s1a1r1a', skips: { 'no need': 1 }, failures: [{ key: 'k3' }] });
+    expect(transactions).toBe(before);
+    expect(await applied()).toEqual(['k0', 'k2', 'k4']);
+  });
+
+  test('are not stored twice when the chunk comes twice: the second finds the row', async () => {
+    const { send, fact } = await start(rows(copied));
+    await send(sampleChunk(4), sampleChunk(4));
+    expect(timeless(await fact(2))).toEqual(timeless(await fact(1)));
+    expect(await applied()).toEqual(['k0', 'k1', 'k2', 'k3']);
+  });
+
+  test('that the table refuses fail alone; their neighbours are applied', async () => {
+    const { send, fact } = await start(rows((item) => ({ ...(item as object), ...((item as { n: number }).n === 2 ? { n: 5_000 } : {}) })));
+    await send(sampleChunk(4));
+    expect(await fact(1)).toMatchObject({ outcomes: '2a1x1a', failures: [{ key: 'k2', class: 'commit' }] });
+    expect(await applied()).toEqual(['k0', 'k1', 'k3']);
+  });
+
+  test('a COMMIT whose answer was lost is looked for: the fact is that of the stored row', async () => {
+    let lost = 0;
+    const losing: Database = {
+      kind: 'pg',
+      close: async () => undefined,
+      query: (sql, params) => database.query(sql, params),
+      transaction: (work) => database.transaction(work),
+      queryAndCopy: async <Row>(...args: Parameters<Database['queryAndCopy']>) => {
+        await database.queryAndCopy<Row>(...args);
+        lost++;
+        throw Object.assign(new MillraceError('MR3001', 'the connection was lost'), { commitUnknown: true });
+      },
+    };
+    const { send, fact } = await start(rows(copied), undefined, losing);
+    await send(sampleChunk(3));
+    expect(await fact(1)).toMatchObject({ outcomes: '3a', attempt: 1 });
+    expect([lost, await applied()]).toEqual([1, ['k0', 'k1', 'k2']]);
+  });
+});
+
 describe('when the sink refuses', () => {
   test('the poisonous rows are found and fail for good; their neighbours are applied', async () => {
     const { send, fact } = await start(
@@ -225,6 +284,7 @@ describe('when the sink refuses', () => {
       kind: 'pg',
       close: async () => undefined,
       query: (sql, params) => database.query(sql, params),
+      queryAndCopy: (...args) => database.queryAndCopy(...args),
       transaction: (work) =>
         database.transaction(work).catch((cause) => {
           throw new MillraceError('MR3001', 'wrapped', { cause });

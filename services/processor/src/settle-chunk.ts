@@ -125,6 +125,8 @@ export class SettleChunk {
   }
 
   async #commit(chunk: Chunk, results: Results, timing: Timing, expected: boolean, since: number): Promise<InboxRow> {
+    const row = expected ? undefined : await this.#commitAtOnce(chunk, results, timing, since);
+    if (row) return row;
     let careful = false;
     for (let tries = 1; ; tries++) {
       const refused: { error?: unknown } = {};
@@ -139,6 +141,32 @@ export class SettleChunk {
         else if (!unknown || tries >= 3) throw error;
         expected = unknown || expected;
       }
+    }
+  }
+
+  /**
+   * Effects that are rows of a table, and the row of a chunk that has none yet: one round trip. Undefined when anything stands in the
+   * way, a row of the chunk included: the transaction finds out what.
+   */
+  async #commitAtOnce(chunk: Chunk, results: Results, timing: Timing, since: number): Promise<InboxRow | undefined> {
+    const { sink, manifest } = this.#job;
+    if (sink.kind !== 'postgres' || !sink.rows) return undefined;
+    const { table, columns } = sink.rows;
+    const values: unknown[][] = [];
+    for (const index of results.todo) {
+      if (results.states[index] !== 'a') continue;
+      const effect = results.effects[index] as Record<string, unknown>;
+      values.push(columns.map((column) => effect[column]));
+    }
+    if (values.length > manifest.batch.size) return undefined;
+    const took = { ...timing, commit: this.#time.now() - since };
+    try {
+      const settled = mergeResults(chunk, undefined, results, results.todo);
+      const row = await this.#inbox.insertWithRows(chunk, settled, took, { table, columns, values });
+      return row && { ...row, timing: { ...took, commit: this.#time.now() - since } };
+    } catch (error) {
+      if (isInfrastructure(error) && (error as { commitUnknown?: unknown }).commitUnknown !== true) throw error;
+      return undefined;
     }
   }
 

@@ -76,6 +76,47 @@ export function databaseContract(name: string, open: () => Promise<Database>): v
       expect((await db.query('select * from t')).rows).toEqual([]);
     });
 
+    test('a statement and a COPY in one round trip are one transaction', async () => {
+      const insert = 'insert into t (id, v) values ($1, $2) returning id, v, null as nothing';
+      const rows = [
+        [2, 'a\tb'],
+        [3, null],
+      ];
+      expect(await db.queryAndCopy(insert, [1, 'one'], 't', ['id', 'v'], rows)).toMatchObject({
+        rows: [{ id: 1, v: 'one', nothing: null }],
+        rowCount: 1,
+      });
+      const all = async () => (await db.query('select id, v from t order by id')).rows;
+      const before = [
+        { id: 1, v: 'one' },
+        { id: 2, v: 'a\tb' },
+        { id: 3, v: null },
+      ];
+      expect(await all()).toEqual(before);
+      // The statement fails: nothing is copied, and the connection is as good as before.
+      await expect(db.queryAndCopy(insert, [1, 'again'], 't', ['id', 'v'], [[4, 'x']])).rejects.toMatchObject({ code: '23505' });
+      // The COPY fails: the statement is undone.
+      await expect(
+        db.queryAndCopy(
+          insert,
+          [5, 'x'],
+          't',
+          ['id', 'v'],
+          [
+            [6, 'y'],
+            [6, 'z'],
+          ],
+        ),
+      ).rejects.toMatchObject({ code: '23505' });
+      expect(await all()).toEqual(before);
+      await Promise.all(
+        Array.from({ length: 20 }, (_, i) => db.queryAndCopy(insert, [10 + 2 * i, 'p'], 't', ['id', 'v'], [[11 + 2 * i, 'q']])),
+      );
+      expect(await db.queryAndCopy(insert, [100, 'alone'], 't', ['id', 'v'], [])).toMatchObject({ rowCount: 1 });
+      expect((await all()).length).toBe(44);
+      await db.query('delete from t');
+    });
+
     test('transactions at once do not mix', async () => {
       await db.query('insert into t (id, v) values (1, $1)', ['0']);
       await Promise.all(

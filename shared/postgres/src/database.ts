@@ -26,5 +26,16 @@ export interface Database extends Queryable {
    * A lost connection during COMMIT rejects with `commitUnknown: true` on the error: the caller must look.
    */
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
+  /**
+   * A statement and then a COPY, as one transaction and in one round trip. Tries nothing again. Rejects as `transaction` does, with
+   * `commitUnknown` whenever the connection was lost. Parameters are texts, numbers, booleans or null.
+   */
+  queryAndCopy<Row>(
+    sql: string,
+    params: readonly unknown[],
+    table: string,
+    columns: readonly string[],
+    rows: readonly (readonly unknown[])[],
+  ): Promise<Result<Row>>;
   close(): Promise<void>;
 }

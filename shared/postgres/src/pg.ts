@@ -5,6 +5,7 @@ import { from as copyFrom } from 'pg-copy-streams';
 import { copyStatement, copyText } from './copy-text.ts';
 import type { Database, Result, Transaction } from './database.ts';
 import { isRetryable, translate } from './errors.ts';
+import { QueryAndCopy } from './query-and-copy.ts';
 import { retryTransaction } from './retry-transaction.ts';
 
 export interface PostgresOptions {
@@ -93,6 +94,37 @@ class PostgresDatabase implements Database {
           broken = cause as Error;
         });
       if (committing && translated instanceof Error && translated !== error) Object.assign(translated, { commitUnknown: true });
+      throw translated;
+    } finally {
+      client.release(broken);
+    }
+  }
+
+  async queryAndCopy<Row>(
+    sql: string,
+    params: readonly unknown[],
+    table: string,
+    columns: readonly string[],
+    rows: readonly (readonly unknown[])[],
+  ): Promise<Result<Row>> {
+    let client: pg.PoolClient;
+    try {
+      client = await this.#pool.connect();
+    } catch (error) {
+      throw translate(error, this.#where);
+    }
+    let broken: Error | undefined;
+    try {
+      const query = new QueryAndCopy(sql, params, copyStatement(table, columns, 'stdin'), Buffer.from(copyText(rows)));
+      client.query(query);
+      const answer = (await query.rows) as Row[];
+      return { rows: answer, rowCount: answer.length };
+    } catch (error) {
+      const translated = translate(error, this.#where);
+      if (translated !== error) {
+        broken = error as Error;
+        Object.assign(translated as object, { commitUnknown: true });
+      }
       throw translated;
     } finally {
       client.release(broken);

@@ -25,6 +25,18 @@ async function run(kind, sql, params) {
     await db.query(sql, [], { blob: new Blob([params]) });
     return { rows: [], rowCount: 0 };
   }
+  if (kind === 'query and copy') {
+    await db.exec('begin');
+    try {
+      const { rows } = await db.query(sql, params.params);
+      if (params.copy) await db.query(params.copy.sql, [], { blob: new Blob([params.copy.text]) });
+      await db.exec('commit');
+      return { rows, rowCount: rows.length };
+    } catch (error) {
+      await db.exec('rollback');
+      throw error;
+    }
+  }
   if (kind === 'close') {
     await db.close();
     return { rows: [], rowCount: 0 };

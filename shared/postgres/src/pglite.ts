@@ -99,6 +99,17 @@ class WorkerDatabase implements PgliteDatabase {
     }
   }
 
+  queryAndCopy<Row>(
+    sql: string,
+    params: readonly unknown[],
+    table: string,
+    columns: readonly string[],
+    rows: readonly (readonly unknown[])[],
+  ): Promise<Result<Row>> {
+    const copy = rows.length === 0 ? undefined : { sql: copyStatement(table, columns, `'/dev/blob'`), text: copyText(rows) };
+    return this.#inTurn(() => this.#call<Row>('query and copy', sql, { params: plain(params), copy }));
+  }
+
   close(): Promise<void> {
     this.#closed ??= this.#inTurn(async () => {
       await this.#call('close', '').catch(() => {});
@@ -114,7 +125,7 @@ class WorkerDatabase implements PgliteDatabase {
     return turn;
   }
 
-  #call<Row>(kind: 'query' | 'copy' | 'close', sql: string, params?: unknown): Promise<Result<Row>> {
+  #call<Row>(kind: 'query' | 'copy' | 'query and copy' | 'close', sql: string, params?: unknown): Promise<Result<Row>> {
     return new Promise<Result<never>>((resolveCall, reject) => {
       const id = this.#nextId++;
       this.#calls.set(id, { resolve: resolveCall, reject });

@@ -88,6 +88,8 @@ export interface PostgresSink<Effect = any> {
   /** SQL that the processor runs once at start, before it takes work. Must be safe to repeat: `create table if not exists …`. */
   readonly setup: string | undefined;
   readonly write: (effects: readonly Effect[], tx: SinkTransaction) => unknown;
+  /** `write` does nothing else than to add each effect as a row of this table. */
+  readonly rows?: { readonly table: string; readonly columns: readonly string[] };
 }
 
 /** Any other sink. At least once: after a crash the same effects may be written again, under the same `effectIds`. */

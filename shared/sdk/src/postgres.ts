@@ -31,6 +31,26 @@ export function postgres<Effect>(target: PoolLike | PostgresOptions | Write<Effe
   return { kind: 'postgres', name: options.name ?? 'postgres', pool: options.pool, setup: options.setup, write };
 }
 
+/**
+ * Adds each effect as a row: the fastest way there is, since rows and record travel in one round trip as COPY. The fields named
+ * `columns` become the columns of those names; an absent one becomes NULL, an object or array JSON. Plain inserts: a row that
+ * breaks a constraint fails its item alone. To update rows that exist, write the statement yourself.
+ *
+ *     .commit(postgres.insert('balances', ['account', 'at', 'balance'], { setup: 'create table if not exists balances (…)' }))
+ */
+postgres.insert = <Effect extends object>(
+  table: string,
+  columns: readonly (keyof Effect & string)[],
+  options: PostgresOptions = {},
+): PostgresSink<Effect> => {
+  if (typeof table !== 'string' || table === '' || !Array.isArray(columns) || columns.length === 0)
+    throw new MillraceError('MR1004', 'postgres.insert(…) needs the name of a table and the names of its columns');
+  const fields: readonly (keyof Effect & string)[] = columns;
+  const values = (effect: Effect): unknown[] => fields.map((field) => effect[field]);
+  const write: Write<Effect> = (effects, tx) => tx.copy(table, columns, effects.map(values));
+  return { ...postgres<Effect>(options, write), rows: { table, columns: [...columns] } };
+};
+
 const OPTIONS = new Set(['pool', 'setup', 'name']);
 
 function isPool(value: object): value is PoolLike {

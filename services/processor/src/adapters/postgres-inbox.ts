@@ -2,17 +2,18 @@ import { type Chunk, decodeStates, encodeStates, type Failure, MillraceError } f
 import { type Database, jsonb, type Queryable, type Result, type Transaction } from '@millrace/postgres';
 import type { SinkTransaction } from 'millrace';
 import type { Settled } from '../domain/results.ts';
-import type { Inbox, InboxRow, InboxTransaction, Timing } from '../inbox.ts';
+import type { Inbox, InboxRow, InboxTransaction, Rows, Timing } from '../inbox.ts';
 
 /** What the inbox needs of a database. */
-export type InboxDatabase = Pick<Database, 'query' | 'transaction'>;
+export type InboxDatabase = Pick<Database, 'query' | 'transaction'> & Partial<Pick<Database, 'queryAndCopy'>>;
 
 const COLUMNS = 'attempt, size, outcomes, failures, skips, retry_after, queued_ms, process_ms, commit_ms, settled_at';
 const WHERE = 'where run_id = $1 and generation = $2 and seq = $3';
 const FIND = `select ${COLUMNS} from millrace.inbox ${WHERE}`;
 const LOCK = `${FIND} for update`;
-const INSERT = `insert into millrace.inbox (run_id, generation, seq, attempt, outcomes, failures, skips, retry_after, queued_ms, process_ms, commit_ms, job, size)
-values ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, $13) on conflict do nothing returning settled_at`;
+const INSERT_OR_FAIL = `insert into millrace.inbox (run_id, generation, seq, attempt, outcomes, failures, skips, retry_after, queued_ms, process_ms, commit_ms, job, size)
+values ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, $13)`;
+const INSERT = `${INSERT_OR_FAIL} on conflict do nothing returning settled_at`;
 const UPDATE = `update millrace.inbox set attempt = $4, outcomes = $5, failures = $6::jsonb, skips = $7::jsonb, retry_after = $8,
 queued_ms = $9, process_ms = $10, commit_ms = $11, settled_at = now() ${WHERE} returning settled_at`;
 
@@ -29,6 +30,19 @@ export class PostgresInbox implements Inbox {
 
   transaction<T>(work: (tx: InboxTransaction) => Promise<T>): Promise<T> {
     return this.#database.transaction((tx) => work(new PostgresInboxTransaction(tx)));
+  }
+
+  /** A row that is there fails the insert, and with it everything: no effect is written twice. */
+  insertWithRows(chunk: Chunk, settled: Settled, timing: Timing, { table, columns, values }: Rows): Promise<InboxRow> | undefined {
+    return this.#database
+      .queryAndCopy?.<{ settled_at: Date | string }>(
+        `${INSERT_OR_FAIL} returning settled_at`,
+        [...valuesOf(chunk, settled, timing), chunk.job, chunk.size],
+        table,
+        columns,
+        values,
+      )
+      .then(({ rows }) => ({ ...settled, size: chunk.size, timing, settledAt: instantOf(rows[0]?.settled_at ?? '') }));
   }
 }
 
