@@ -81,6 +81,12 @@ class DockerServer implements TestServer {
     this.#guard.release();
   }
 
+  async control(...args: readonly string[]): Promise<string> {
+    const { control } = this.#recipe.docker;
+    if (control === undefined) throw new Error(`${this.#recipe.name} has no control program`);
+    return docker('exec', this.#container, control, ...args);
+  }
+
   log(): Promise<string> {
     return docker('logs', this.#container).catch(String);
   }

@@ -1,7 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { chown, mkdir, mkdtemp, open, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { answers, freePort } from './free-port.ts';
 import { startGuard } from './guard.ts';
 import { isAlive, processTree, signal } from './process-tree.ts';
@@ -103,6 +104,12 @@ class LocalServer implements TestServer {
     this.#guard.release();
   }
 
+  async control(...args: readonly string[]): Promise<string> {
+    const { control } = this.#program;
+    if (control === undefined) throw new Error(`${this.#recipe.name} has no control program`);
+    return (await promisify(execFile)(control, [...args], { env: this.#env(), cwd: this.#directory })).stdout;
+  }
+
   log(): Promise<string> {
     return readFile(join(this.#directory, 'output.log'), 'utf8').catch(() => '');
   }
@@ -131,14 +138,23 @@ class LocalServer implements TestServer {
 
   async #spawn(command: string, args: readonly string[], user: { uid?: number; gid?: number }): Promise<ChildProcess> {
     const output = await open(join(this.#directory, 'output.log'), 'a');
-    const env = { PATH: process.env.PATH ?? '', LANG: 'C.UTF-8', HOME: this.#directory, ...this.#program.env };
     // A group of its own: Ctrl-C ends the test run, and the guard then ends the server.
-    const child = spawn(command, args, { ...user, env, cwd: this.#directory, detached: true, stdio: ['ignore', output.fd, output.fd] });
+    const child = spawn(command, args, {
+      ...user,
+      env: this.#env(),
+      cwd: this.#directory,
+      detached: true,
+      stdio: ['ignore', output.fd, output.fd],
+    });
     child.on('error', () => {});
     child.unref();
     await output.close();
     if (child.pid === undefined) throw new Error(`cannot start ${command}`);
     return child;
+  }
+
+  #env(): NodeJS.ProcessEnv {
+    return { PATH: process.env.PATH ?? '', LANG: 'C.UTF-8', HOME: this.#directory, ...this.#program.env };
   }
 
   /** Tells the guard what is running now. */

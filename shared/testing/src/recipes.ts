@@ -42,6 +42,7 @@ export function rabbitRecipe(config: readonly string[] = [], definitions?: strin
         },
         stopSignal: 'SIGTERM',
         data: join(directory, 'data'),
+        control: '/usr/lib/rabbitmq/bin/rabbitmqctl',
         // A node without an epmd starts one that outlives it: this one is ours to end.
         companion: { command: 'epmd', args: ['-port', String(epmd), '-address', '127.0.0.1'], port: epmd },
       };
@@ -54,6 +55,7 @@ export function rabbitRecipe(config: readonly string[] = [], definitions?: strin
         ...(definitions ? mounted(definitions) : []),
       ],
       command: [],
+      control: 'rabbitmqctl',
     },
   };
 }

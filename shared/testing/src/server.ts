@@ -15,6 +15,8 @@ export interface TestServer {
   resume(): Promise<void>;
   /** Ends the server for good and removes its data; for `afterAll`. Twice is fine. For an outage use `kill`, later `restart`. */
   stop(): Promise<void>;
+  /** Runs the server's own control program with these arguments, where it has one (`rabbitmqctl`). Resolves with what it printed, rejects when it fails. */
+  control(...args: readonly string[]): Promise<string>;
   /** What the server printed so far, for failure messages. */
   log(): Promise<string>;
 }
@@ -35,6 +37,8 @@ export interface ServerRecipe {
     readonly port: number;
     readonly options: readonly string[];
     readonly command: readonly string[];
+    /** The control program inside the container. */
+    readonly control?: string;
   };
 }
 
@@ -53,6 +57,8 @@ export interface LocalProgram {
   /** Folder that holds the data; `reset` empties it and `prepare` fills it again. */
   readonly data: string;
   prepare?(): Promise<void>;
+  /** The server's control program; runs with `env`. */
+  readonly control?: string;
   /** A process that must run beside the server. */
   readonly companion?: { readonly command: string; readonly args: readonly string[]; readonly port: number };
 }

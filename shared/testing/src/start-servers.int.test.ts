@@ -87,6 +87,8 @@ test('RabbitMQ keeps a confirmed message in a quorum queue over a kill, and lose
   await server.restart();
   const text = await withChannel(async (channel) => ((await channel.get('kept', { noAck: true })) || undefined)?.content.toString());
   expect(text).toBe('seven');
+  await server.control('set_vm_memory_high_watermark', '0.3');
+  expect(await server.control('eval', 'vm_memory_monitor:get_vm_memory_high_watermark().')).toContain('0.3');
   await server.reset();
   await expect(withChannel((channel) => channel.checkQueue('kept'))).rejects.toThrow('NOT_FOUND');
 }, 120_000);
