@@ -1,0 +1,340 @@
+import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { messageOf, PARKED_QUEUE } from '@millrace/core';
+import { connectRabbit } from '@millrace/messaging';
+import type { Database } from '@millrace/postgres';
+import { waitFor } from '@millrace/testing';
+import { jetstreamManager } from '@nats-io/jetstream';
+import { connect } from 'nats';
+import { millrace } from '../../shared/cli/src/millrace-process.ts';
+import { FAULTS, subjectOf, type World } from './faults.ts';
+import { Fleet } from './fleet.ts';
+import { checkInvariants } from './invariants.ts';
+import type { Load } from './items.ts';
+import { flowOf, Progress } from './progress.ts';
+import { Random } from './random.ts';
+import type { Scenario } from './scenarios.ts';
+import { openSite, type Site } from './site.ts';
+
+export interface Plan {
+  readonly name: string;
+  readonly scenario: Scenario;
+  readonly seed: number;
+  /** All runs must be closed this many milliseconds after the first one was asked for. */
+  readonly within: number;
+  readonly standstill: number;
+  readonly alarm: number;
+  /** One entry per process. */
+  readonly services: readonly string[];
+  readonly say: (line: string) => void;
+  /** Leave the logs of the services where they are. */
+  readonly keep: boolean;
+}
+
+export interface Report {
+  /** Empty: every invariant held. */
+  readonly violations: readonly string[];
+  readonly fired: ReadonlyMap<string, number>;
+  /** Milliseconds from the end of a single fault until every stage moved again. */
+  readonly recovery: ReadonlyMap<string, readonly number[]>;
+  readonly items: number;
+  readonly runs: number;
+  /** From the first trigger to the last closed run. */
+  readonly seconds: number;
+  /** How often sampled items were given to the job's code, in a row of attempts. */
+  readonly calls: { readonly mean: number; readonly most: number };
+  /** The most that one process of a service took, in MiB, and how much one process grew during a memory alarm. */
+  readonly memory: ReadonlyMap<string, number>;
+  readonly alarmGrowth: number | undefined;
+  readonly refusedStarts: number;
+  readonly logs: string;
+}
+
+/** A chunk is worked on twice when its processor is killed; more often only when that happens again and again. */
+const MOST_CALLS = 8;
+const MEAN_CALLS = 2;
+const ALARM_GROWTH_MIB = 64;
+const MEMORY_MIB = 512;
+/** Chunks that must still be open for a fault to have something to disturb. */
+const ENOUGH = 24;
+
+export async function runChaos(plan: Plan): Promise<Report> {
+  const site = await openSite();
+  let passed = false;
+  try {
+    const report = await new Chaos(plan, site).run();
+    passed = report.violations.length === 0;
+    return report;
+  } finally {
+    await site.close(plan.keep || !passed);
+  }
+}
+
+class Chaos {
+  readonly #plan: Plan;
+  readonly #site: Site;
+  readonly #fleet: Fleet;
+  readonly #world: World;
+  readonly #violations: string[] = [];
+  readonly #fired = new Map<string, number>();
+  readonly #recovery = new Map<string, number[]>();
+  readonly #runs = new Map<string, Load>();
+  readonly #memory = new Map<string, number>();
+  /** The last fault of each server. */
+  readonly #queues = new Map<string, Promise<unknown>>();
+  readonly #over = new AbortController();
+  #alarmGrowth: number | undefined;
+
+  constructor(plan: Plan, site: Site) {
+    this.#plan = plan;
+    this.#site = site;
+    const env = plan.scenario.itemsKill ? { ...site.env, NODE_OPTIONS: '--max-old-space-size=160' } : site.env;
+    this.#fleet = new Fleet(plan.services, env, site.logs, (service) => plan.scenario.itemsKill === true && service === 'processor');
+    this.#world = { site, fleet: this.#fleet, random: new Random(plan.seed), standstill: plan.standstill, alarm: plan.alarm };
+  }
+
+  async run(): Promise<Report> {
+    const { say, scenario, within } = this.#plan;
+    const migrated = await millrace(['migrate'], this.#site.direct);
+    if (migrated.code !== 0) throw new Error(migrated.stderr);
+    const db = await this.#site.database();
+    this.#fleet.start();
+    await waitFor(async () => (await db.query(`select 1 from planner.jobs where job = 'chaos'`)).rows.length > 0, {
+      timeout: 60_000,
+      what: 'a planner to know the job',
+    });
+    await this.#trigger();
+    say(`${this.#plan.name}: ${scenario.about}; ${scenario.items} items, seed ${this.#plan.seed}`);
+    const began = performance.now();
+    const progress = new Progress(db);
+    const watching = [this.#watchMemory(), this.#watchParked()];
+    const rhythms = scenario.rhythms.map(({ faults, every }) => this.#beat(faults, every));
+    try {
+      let lastFault = began;
+      for (const { fault, times } of scenario.single)
+        for (let time = 0; time < times; time++) lastFault = await this.#single(fault, db, progress, began + within);
+      await this.#closed(db, Math.max(1_000, began + within - performance.now()));
+      const took = performance.now() - lastFault;
+      if (scenario.doneWithin !== undefined && took > scenario.doneWithin)
+        this.#violations.push(`I4: done ${seconds(took)} after the last fault, later than ${seconds(scenario.doneWithin)}`);
+    } catch (error) {
+      this.#violations.push(messageOf(error), ...(await diagnose(db)));
+    }
+    const took = performance.now() - began;
+    this.#over.abort();
+    await Promise.all([...rhythms, ...watching]);
+    await Promise.allSettled(this.#queues.values());
+    await this.#settle(db);
+    return this.#report(took);
+  }
+
+  /** Asks for one more run; again and again under the same key, as a wiped broker may have lost the request. */
+  async #trigger(): Promise<void> {
+    const { items, killerEvery, pace } = this.#plan.scenario;
+    const key = `chaos-${this.#runs.size}`;
+    const run = `chaos@manual:${key}`;
+    this.#runs.set(run, { items, killerEvery });
+    const params = ['--param', `items=${items}`, '--param', `killerEvery=${killerEvery}`, '--param', `pace=${pace}`];
+    const db = await this.#site.database();
+    await waitFor(
+      async () => {
+        await millrace(['run', 'chaos', '--key', key, ...params], this.#site.direct);
+        return waitFor(async () => (await db.query('select 1 from planner.runs where run_id = $1', [run])).rows.length > 0, {
+          timeout: 15_000,
+        });
+      },
+      { timeout: 120_000, what: `run ${run} to be opened` },
+    );
+  }
+
+  /** Fires one of `faults` every so often until the work is done. */
+  async #beat(faults: readonly string[], every: number): Promise<void> {
+    const { signal } = this.#over;
+    while (!signal.aborted) {
+      await delay(every, undefined, { signal }).catch(() => {});
+      if (!signal.aborted)
+        await this.#fire(this.#world.random.pick(faults)).catch((error) => this.#violations.push(`harness: ${messageOf(error)}`));
+    }
+  }
+
+  /** Fires a fault while nothing else is wrong, and measures how long it takes until work flows again. Returns when the fault was over. */
+  async #single(fault: string, db: Database, progress: Progress, deadline: number): Promise<number> {
+    const left = await progress.now();
+    if (left.open < ENOUGH) await this.#trigger();
+    await this.#flows(db, progress, deadline, 'work to flow before the next fault');
+    await this.#fire(fault);
+    const over = performance.now();
+    const took = await this.#flows(db, progress, deadline, `work to flow after: ${fault}`);
+    this.#recovery.set(fault, [...(this.#recovery.get(fault) ?? []), took]);
+    this.#plan.say(`  ${fault}: work flows again after ${seconds(took)}`);
+    return over;
+  }
+
+  async #flows(db: Database, progress: Progress, deadline: number, what: string): Promise<number> {
+    const from = performance.now();
+    const before = await waitFor(() => progress.now(), { timeout: 30_000 });
+    await waitFor(
+      async () => {
+        const now = await progress.now();
+        return flowOf(before, now) || (now.open === 0 && (await this.#trigger(), false));
+      },
+      { timeout: Math.max(1_000, deadline - performance.now()), interval: 50, what },
+    ).catch(async (error) => {
+      throw new Error([messageOf(error), ...(await diagnose(db))].join('\n'));
+    });
+    return performance.now() - from;
+  }
+
+  /** Faults of one server wait for each other. */
+  async #fire(fault: string): Promise<void> {
+    const subjects = subjectOf(fault);
+    const before = Promise.allSettled(subjects.map((subject) => this.#queues.get(subject)));
+    const firing = before.then(async () => {
+      this.#fired.set(fault, (this.#fired.get(fault) ?? 0) + 1);
+      const memory = this.#fleet.memory();
+      const peaks = new Map(memory);
+      const watching = setInterval(() => {
+        for (const [process, now] of this.#fleet.memory()) peaks.set(process, Math.max(peaks.get(process) ?? 0, now));
+      }, 250);
+      await (FAULTS[fault] as (world: World) => Promise<unknown>)(this.#world).finally(() => clearInterval(watching));
+      if (fault === 'memory alarm')
+        this.#alarmGrowth = Math.max(this.#alarmGrowth ?? 0, ...[...memory].map(([process, then]) => (peaks.get(process) ?? then) - then));
+    });
+    for (const subject of subjects) this.#queues.set(subject, firing);
+    await firing;
+  }
+
+  async #closed(db: Database, timeout: number): Promise<void> {
+    const open = `select (select count(*) from planner.runs where job = 'chaos' and state <> 'closed') as open`;
+    await waitFor(async () => Number((await db.query<{ open: string }>(open)).rows[0]?.open) === 0, {
+      timeout,
+      interval: 250,
+      what: 'every run to close',
+    });
+  }
+
+  /** Lets what is under way end without further faults, ends the services, and looks at the books. */
+  async #settle(db: Database): Promise<void> {
+    try {
+      const [moment] = (await db.query<{ now: string }>('select now()::text as now')).rows;
+      const before = moment?.now ?? '';
+      const open = `select r.run_id from planner.runs r left join audit.runs l using (run_id)
+        where r.opened_at <= $1::text::timestamptz and (r.state <> 'closed' or l.state is distinct from 'closed')`;
+      await waitFor(async () => (await db.query(open, [before])).rows.length === 0, {
+        timeout: 120_000,
+        interval: 250,
+        what: 'all ticks to close',
+      }).catch(async (error) => this.#violations.push(messageOf(error), ...(await diagnose(db))));
+      await this.#parked();
+      await this.#fleet.end();
+      this.#violations.push(...(await checkInvariants(db, this.#runs, before)));
+      for (const run of this.#runs.keys()) {
+        const { code, stdout, stderr } = await millrace(['audit', run], this.#site.direct);
+        if (code !== 0) this.#violations.push(`millrace audit ${run} ended with ${code}: ${stdout}${stderr}`);
+      }
+    } finally {
+      await this.#fleet.end();
+    }
+  }
+
+  async #watchMemory(): Promise<void> {
+    while (!this.#over.signal.aborted) {
+      for (const [process, used] of this.#fleet.memory()) {
+        const service = process.split(' ')[0] as string;
+        this.#memory.set(service, Math.max(this.#memory.get(service) ?? 0, used));
+      }
+      await delay(500, undefined, { signal: this.#over.signal }).catch(() => {});
+    }
+  }
+
+  async #watchParked(): Promise<void> {
+    while (!this.#over.signal.aborted) {
+      await delay(3_000, undefined, { signal: this.#over.signal }).catch(() => {});
+      // A broker that is away has its turn later.
+      if (!this.#over.signal.aborted) await this.#parked().catch(() => {});
+    }
+  }
+
+  /** Nothing in these scenarios gives a reason to set a message aside. */
+  async #parked(): Promise<void> {
+    const { rabbit, nats } = this.#site.servers;
+    const work = await connectRabbit({ url: rabbit.url });
+    const parkedWork = await work.inspect(PARKED_QUEUE).finally(() => work.close());
+    if (parkedWork !== undefined && parkedWork.ready > 0) this.#violations.push(`${parkedWork.ready} chunks are parked`);
+    const connection = await connect({ servers: new URL(nats.url).host, reconnect: false, timeout: 2_000 });
+    try {
+      const manager = await jetstreamManager(connection);
+      const stream = await manager.streams.info('MILLRACE_PARKED').catch(() => undefined);
+      if (stream !== undefined && stream.state.messages > 0) this.#violations.push(`${stream.state.messages} events are parked`);
+    } finally {
+      await connection.close();
+    }
+  }
+
+  #report(took: number): Report {
+    const violations = new Set(this.#violations);
+    for (const { service, how, log } of this.#fleet.unexpected) violations.add(`I5: ${service} ended unexpectedly (${how}):\n${log}`);
+    for (const [service, used] of this.#memory)
+      if (used > MEMORY_MIB) violations.add(`I6: ${service} took ${Math.round(used)} MiB, more than ${MEMORY_MIB}`);
+    if (this.#alarmGrowth !== undefined && this.#alarmGrowth > ALARM_GROWTH_MIB)
+      violations.add(`I6: a process grew by ${Math.round(this.#alarmGrowth)} MiB during the memory alarm, more than ${ALARM_GROWTH_MIB}`);
+    const calls = this.#calls();
+    if (calls.most > MOST_CALLS && !this.#plan.scenario.itemsKill)
+      violations.add(`an item was given to its job ${calls.most} times in one attempt`);
+    if (calls.mean > MEAN_CALLS) violations.add(`items were given to their job ${calls.mean.toFixed(2)} times in the mean`);
+    const items = [...this.#runs.values()].reduce((sum, load) => sum + load.items, 0);
+    return {
+      violations: [...violations],
+      fired: this.#fired,
+      recovery: this.#recovery,
+      items,
+      runs: this.#runs.size,
+      seconds: took / 1_000,
+      calls,
+      memory: this.#memory,
+      alarmGrowth: this.#alarmGrowth,
+      refusedStarts: this.#fleet.refusedStarts,
+      logs: this.#site.logs,
+    };
+  }
+
+  #calls(): { mean: number; most: number } {
+    const counts = new Map<string, number>();
+    let lines: string[] = [];
+    try {
+      lines = readFileSync(this.#site.env['CHAOS_CALLS'] as string, 'utf8')
+        .split('\n')
+        .filter(Boolean);
+    } catch {
+      // No item was called at all.
+    }
+    for (const line of lines) counts.set(line, (counts.get(line) ?? 0) + 1);
+    return { mean: lines.length / Math.max(1, counts.size), most: Math.max(0, ...counts.values()) };
+  }
+}
+
+/** What stands where, for a run that does not end. */
+async function diagnose(db: Database): Promise<string[]> {
+  const ask = async (what: string, sql: string) =>
+    `  ${what}: ${JSON.stringify((await db.query(sql).catch((error) => ({ rows: [messageOf(error)] }))).rows)}`;
+  return [
+    await ask(
+      'open runs',
+      `select run_id, state, sealed, owed, plan_epoch, (lease_until - now())::text as lease, next_seq, (now() - progress_at)::text as idle from planner.runs where state <> 'closed' limit 5`,
+    ),
+    await ask(
+      'chunks',
+      `select c.run_id, c.state, count(*), min(c.due_at - now())::text as due, max(c.emits) as emits, max(now() - c.emitted_at)::text as emitted
+       from planner.chunks c join planner.runs r using (run_id) where r.state <> 'closed' group by 1, 2 limit 10`,
+    ),
+    await ask('ledger', `select run_id, state, generation, planned, applied from audit.runs where state <> 'closed' limit 5`),
+    await ask(
+      'sessions',
+      `select application_name, state, wait_event_type, count(*), max(now() - state_change)::text as age from pg_stat_activity where backend_type = 'client backend' group by 1, 2, 3`,
+    ),
+  ];
+}
+
+export function seconds(milliseconds: number): string {
+  return `${(milliseconds / 1_000).toFixed(1)} s`;
+}
