@@ -6,8 +6,7 @@ import type { Database } from '@millrace/postgres';
 import { waitFor } from '@millrace/testing';
 import { jetstreamManager } from '@nats-io/jetstream';
 import { connect } from 'nats';
-import { millrace } from '../../shared/cli/src/millrace-process.ts';
-import { FAULTS, subjectOf, type World } from './faults.ts';
+import { FAULTS, type Fault, NOBODY, subjectOf, type World } from './faults.ts';
 import { Fleet } from './fleet.ts';
 import { checkInvariants } from './invariants.ts';
 import type { Load } from './items.ts';
@@ -42,6 +41,8 @@ export interface Report {
   /** From the first trigger to the last closed run. */
   readonly seconds: number;
   /** How often sampled items were given to the job's code, in a row of attempts. */
+  /** The longest time in which no chunk was settled although the run was open. */
+  readonly longestPause: number;
   readonly calls: { readonly mean: number; readonly most: number };
   /** The most that one process of a service took, in MiB, and how much one process grew during a memory alarm. */
   readonly memory: ReadonlyMap<string, number>;
@@ -84,19 +85,21 @@ class Chaos {
   readonly #queues = new Map<string, Promise<unknown>>();
   readonly #over = new AbortController();
   #alarmGrowth: number | undefined;
+  #longestPause = 0;
 
   constructor(plan: Plan, site: Site) {
     this.#plan = plan;
     this.#site = site;
     const env = plan.scenario.itemsKill ? { ...site.env, NODE_OPTIONS: '--max-old-space-size=160' } : site.env;
-    this.#fleet = new Fleet(plan.services, env, site.logs, (service) => plan.scenario.itemsKill === true && service === 'processor');
+    const mayDie = (service: string) => plan.scenario.itemsKill === true && service === 'processor';
+    this.#fleet = new Fleet({ services: plan.services, program: site.program, env, logs: site.logs, mayDie });
     this.#world = { site, fleet: this.#fleet, random: new Random(plan.seed), standstill: plan.standstill, alarm: plan.alarm };
   }
 
   async run(): Promise<Report> {
     const { say, scenario, within } = this.#plan;
-    const migrated = await millrace(['migrate'], this.#site.direct);
-    if (migrated.code !== 0) throw new Error(migrated.stderr);
+    const migrated = await this.#site.command('migrate');
+    if (migrated.code !== 0) throw new Error(migrated.output);
     const db = await this.#site.database();
     this.#fleet.start();
     await waitFor(async () => (await db.query(`select 1 from planner.jobs where job = 'chaos'`)).rows.length > 0, {
@@ -107,7 +110,7 @@ class Chaos {
     say(`${this.#plan.name}: ${scenario.about}; ${scenario.items} items, seed ${this.#plan.seed}`);
     const began = performance.now();
     const progress = new Progress(db);
-    const watching = [this.#watchMemory(), this.#watchParked()];
+    const watching = [this.#watchMemory(), this.#watchParked(), this.#watchFlow(progress, began)];
     const rhythms = scenario.rhythms.map(({ faults, every }) => this.#beat(faults, every));
     try {
       let lastFault = began;
@@ -138,7 +141,7 @@ class Chaos {
     const db = await this.#site.database();
     await waitFor(
       async () => {
-        await millrace(['run', 'chaos', '--key', key, ...params], this.#site.direct);
+        await this.#site.command('run', 'chaos', '--key', key, ...params);
         return waitFor(async () => (await db.query('select 1 from planner.runs where run_id = $1', [run])).rows.length > 0, {
           timeout: 15_000,
         });
@@ -190,13 +193,13 @@ class Chaos {
     const subjects = subjectOf(fault);
     const before = Promise.allSettled(subjects.map((subject) => this.#queues.get(subject)));
     const firing = before.then(async () => {
-      this.#fired.set(fault, (this.#fired.get(fault) ?? 0) + 1);
       const memory = this.#fleet.memory();
       const peaks = new Map(memory);
       const watching = setInterval(() => {
         for (const [process, now] of this.#fleet.memory()) peaks.set(process, Math.max(peaks.get(process) ?? 0, now));
       }, 250);
-      await (FAULTS[fault] as (world: World) => Promise<unknown>)(this.#world).finally(() => clearInterval(watching));
+      const hit = await (FAULTS[fault] as Fault)(this.#world).finally(() => clearInterval(watching));
+      if (hit !== NOBODY) this.#fired.set(fault, (this.#fired.get(fault) ?? 0) + 1);
       if (fault === 'memory alarm')
         this.#alarmGrowth = Math.max(this.#alarmGrowth ?? 0, ...[...memory].map(([process, then]) => (peaks.get(process) ?? then) - then));
     });
@@ -219,21 +222,41 @@ class Chaos {
       const [moment] = (await db.query<{ now: string }>('select now()::text as now')).rows;
       const before = moment?.now ?? '';
       const open = `select r.run_id from planner.runs r left join audit.runs l using (run_id)
-        where r.opened_at <= $1::text::timestamptz and (r.state <> 'closed' or l.state is distinct from 'closed')`;
-      await waitFor(async () => (await db.query(open, [before])).rows.length === 0, {
-        timeout: 120_000,
-        interval: 250,
-        what: 'all ticks to close',
-      }).catch(async (error) => this.#violations.push(messageOf(error), ...(await diagnose(db))));
+        where r.opened_at <= $1::text::timestamptz and (r.state <> 'closed' or l.state is distinct from 'closed'
+          or exists (select 1 from planner.chunks c where c.run_id = r.run_id and c.state <> 'settled'))`;
+      const ended = async () => this.#fleet.allStarted() && (await db.query(open, [before])).rows.length === 0;
+      await waitFor(ended, { timeout: 120_000, interval: 250, what: 'all ticks to close and the planners to hear of it' }).catch(
+        async (error) => this.#violations.push(messageOf(error), ...(await diagnose(db))),
+      );
       await this.#parked();
       await this.#fleet.end();
       this.#violations.push(...(await checkInvariants(db, this.#runs, before)));
       for (const run of this.#runs.keys()) {
-        const { code, stdout, stderr } = await millrace(['audit', run], this.#site.direct);
-        if (code !== 0) this.#violations.push(`millrace audit ${run} ended with ${code}: ${stdout}${stderr}`);
+        const { code, output } = await this.#site.command('audit', run);
+        if (code !== 0) this.#violations.push(`millrace audit ${run} ended with ${code}: ${output}`);
       }
     } finally {
       await this.#fleet.end();
+    }
+  }
+
+  /** Notes how long nothing moved, and says every ten seconds how far the work has come. */
+  async #watchFlow(progress: Progress, began: number): Promise<void> {
+    let last: { readonly at: number; readonly sum: number } = { at: performance.now(), sum: 0 };
+    let said = began;
+    while (!this.#over.signal.aborted) {
+      const stand = await progress.now().catch(() => undefined);
+      const now = performance.now();
+      if (stand !== undefined && stand.inbox !== last.sum) last = { at: now, sum: stand.inbox };
+      this.#longestPause = Math.max(this.#longestPause, now - last.at);
+      if (now - said > 10_000) {
+        said = now;
+        const far = stand
+          ? `settled ${stand.inbox}, plan ${stand.plan}, ledger ${stand.ledger}, open ${stand.open}`
+          : 'the database is away';
+        this.#plan.say(`  ${seconds(now - began)}: ${far}`);
+      }
+      await delay(500, undefined, { signal: this.#over.signal }).catch(() => {});
     }
   }
 
@@ -290,6 +313,7 @@ class Chaos {
       items,
       runs: this.#runs.size,
       seconds: took / 1_000,
+      longestPause: this.#longestPause,
       calls,
       memory: this.#memory,
       alarmGrowth: this.#alarmGrowth,
@@ -302,9 +326,7 @@ class Chaos {
     const counts = new Map<string, number>();
     let lines: string[] = [];
     try {
-      lines = readFileSync(this.#site.env['CHAOS_CALLS'] as string, 'utf8')
-        .split('\n')
-        .filter(Boolean);
+      lines = readFileSync(this.#site.calls, 'utf8').split('\n').filter(Boolean);
     } catch {
       // No item was called at all.
     }

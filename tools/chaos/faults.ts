@@ -13,21 +13,20 @@ export interface World {
   readonly alarm: number;
 }
 
+/** What a fault says that found nobody to hit. */
+export const NOBODY = 'nobody';
+
 /** Resolves when its cause is over: the server answers, the process runs, the network carries. */
 export type Fault = (world: World) => Promise<unknown>;
 
-const pick =
-  (world: World) =>
-  <T>(from: readonly T[]) =>
-    world.random.pick(from);
 const kill =
-  (service?: string): Fault =>
-  async (world) =>
-    world.fleet.kill(pick(world), service);
+  (service: string): Fault =>
+  async ({ fleet, random }) =>
+    fleet.kill((from) => random.pick(from), service) ?? NOBODY;
 const freeze =
-  (service?: string): Fault =>
-  (world) =>
-    world.fleet.freeze(pick(world), world.standstill, service);
+  (service: string): Fault =>
+  async ({ fleet, random, standstill }) =>
+    (await fleet.freeze((from) => random.pick(from), service, standstill)) ?? NOBODY;
 const restart =
   (server: ServerName): Fault =>
   ({ site }) =>

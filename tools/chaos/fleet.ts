@@ -1,20 +1,31 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { closeSync, existsSync, openSync, readFileSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { startGuard, waitFor } from '@millrace/testing';
 
-const BIN = fileURLToPath(new URL('../../shared/cli/bin/millrace.mjs', import.meta.url));
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const FIRST_PAUSE = 200;
 const LONGEST_PAUSE = 5_000;
 /** A service that lived this long starts again at once when it dies. */
 const SETTLED = 10_000;
 const MIB = 1_048_576;
 
-/** What a process that nobody killed may say for itself when it could not start: a server was away. */
+/** What a process may say for itself when it could not start: a server was away. */
 const SERVER_AWAY = /MR300[1-8]|MR3012/;
 
+export type Choose = <T>(from: readonly T[]) => T;
+
+export interface FleetOptions {
+  /** One entry per process. */
+  readonly services: readonly string[];
+  /** The `millrace` command. */
+  readonly program: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly logs: string;
+  /** Services that user code may end. */
+  readonly mayDie: (service: string) => boolean;
+}
+
+/** Ended in a way that nobody asked for. */
 export interface Unexpected {
   readonly service: string;
   readonly how: string;
@@ -27,11 +38,13 @@ interface Slot {
   child: ChildProcess | undefined;
   /** Where the log of this incarnation begins. */
   logFrom: number;
-  startedAt: number;
+  bornAt: number;
+  /** Before the next start. */
   pause: number;
-  /** What the harness has done to it, if it is about to end. */
-  sentenced: 'killed' | 'told to end' | undefined;
-  stopped: boolean;
+  /** It said that it has started. */
+  started: boolean;
+  /** What the harness is doing to it. */
+  fate: 'killed' | 'told to end' | 'frozen' | undefined;
 }
 
 /** Real `millrace start <service>` processes, started again whenever they end, as an orchestrator does it. */
@@ -39,26 +52,23 @@ export class Fleet {
   readonly unexpected: Unexpected[] = [];
   /** Starts that failed because a server was away: an orchestrator tries again. */
   refusedStarts = 0;
-  readonly #slots: Slot[];
-  readonly #env: Readonly<Record<string, string>>;
-  readonly #mayDie: (service: string) => boolean;
+  readonly #options: FleetOptions;
+  readonly #slots: readonly Slot[];
   readonly #guard = startGuard();
   readonly #timers = new Set<NodeJS.Timeout>();
   #ending = false;
 
-  /** `mayDie`: services whose own user code may end them. */
-  constructor(services: readonly string[], env: Readonly<Record<string, string>>, logs: string, mayDie: (service: string) => boolean) {
-    this.#env = env;
-    this.#mayDie = mayDie;
-    this.#slots = services.map((service, index) => ({
+  constructor(options: FleetOptions) {
+    this.#options = options;
+    this.#slots = options.services.map((service, index) => ({
       service,
-      log: join(logs, `${index}-${service}.log`),
+      log: join(options.logs, `${index}-${service}.log`),
       child: undefined,
       logFrom: 0,
-      startedAt: 0,
+      bornAt: 0,
       pause: FIRST_PAUSE,
-      sentenced: undefined,
-      stopped: false,
+      started: false,
+      fate: undefined,
     }));
   }
 
@@ -66,45 +76,45 @@ export class Fleet {
     for (const slot of this.#slots) this.#spawn(slot);
   }
 
-  services(): readonly string[] {
-    return [...new Set(this.#slots.map((slot) => slot.service))];
+  allStarted(): boolean {
+    return this.#slots.every((slot) => this.#hasStarted(slot));
   }
 
-  alive(): boolean {
-    return this.#slots.every((slot) => slot.child !== undefined);
-  }
-
-  /** SIGKILL. Undefined when none of the wanted ones is alive. */
-  kill(choose: <T>(from: readonly T[]) => T, service?: string): string | undefined {
-    return this.#hit(choose, service, (slot) => {
-      slot.sentenced = 'killed';
-      slot.child?.kill('SIGKILL');
-    });
+  /** SIGKILL for one that has started. Undefined when there is none. */
+  kill(choose: Choose, service: string): string | undefined {
+    const slot = this.#chosen(choose, service);
+    if (slot) slot.fate = 'killed';
+    slot?.child?.kill('SIGKILL');
+    return slot?.service;
   }
 
   /** SIGSTOP for a while: longer than leases and heartbeats, a process that comes back as a zombie of itself. */
-  async freeze(choose: <T>(from: readonly T[]) => T, duration: number, service?: string): Promise<string | undefined> {
-    let frozen: ChildProcess | undefined;
-    const name = this.#hit(choose, service, (slot) => {
-      slot.stopped = true;
-      frozen = slot.child;
-      slot.child?.kill('SIGSTOP');
-    });
+  async freeze(choose: Choose, service: string, duration: number): Promise<string | undefined> {
+    const slot = this.#chosen(choose, service);
+    if (!slot) return undefined;
+    const { child } = slot;
+    slot.fate = 'frozen';
+    child?.kill('SIGSTOP');
     await new Promise((resolve) => setTimeout(resolve, duration));
-    for (const slot of this.#slots) if (slot.child === frozen) slot.stopped = false;
-    frozen?.kill('SIGCONT');
-    return name;
+    if (slot.child === child && slot.fate === 'frozen') slot.fate = undefined;
+    child?.kill('SIGCONT');
+    return slot.service;
   }
 
-  /** SIGTERM to one after the other, each awaited: as a rolling update does it. They must end with 0. */
-  async roll(): Promise<void> {
+  /** SIGTERM to one after the other, each awaited, as a rolling update does it. They must end with 0. */
+  async roll(): Promise<string> {
     for (const slot of this.#slots) {
-      const child = slot.child;
-      if (!child || this.#ending) continue;
-      slot.sentenced = 'told to end';
+      await waitFor(() => this.#ending || this.#hasStarted(slot), { timeout: 60_000, what: `${slot.service} to start` });
+      const { child } = slot;
+      if (this.#ending || !child) break;
+      slot.fate = 'told to end';
       child.kill('SIGTERM');
-      await waitFor(() => slot.child !== undefined && slot.child !== child, { timeout: 60_000, what: `${slot.service} to be replaced` });
+      await waitFor(() => this.#ending || (slot.child !== child && this.#hasStarted(slot)), {
+        timeout: 90_000,
+        what: `${slot.service} to be replaced`,
+      });
     }
+    return 'all';
   }
 
   /** Resident memory by process, in MiB. */
@@ -121,53 +131,54 @@ export class Fleet {
     return memory;
   }
 
-  /** SIGTERM to all; whoever does not end with 0 is unexpected. */
+  /** SIGTERM to all. Twice is fine. */
   async end(): Promise<void> {
     this.#ending = true;
     for (const timer of this.#timers) clearTimeout(timer);
     for (const slot of this.#slots) {
-      slot.sentenced = 'told to end';
+      slot.fate = 'told to end';
       slot.child?.kill('SIGCONT');
       slot.child?.kill('SIGTERM');
     }
-    await waitFor(() => this.#slots.every((slot) => slot.child === undefined), { timeout: 45_000, what: 'all services to end' }).catch(
-      () => {
-        for (const slot of this.#slots) slot.child?.kill('SIGKILL');
-      },
-    );
+    const ended = () => this.#slots.every((slot) => slot.child === undefined);
+    await waitFor(ended, { timeout: 45_000, what: 'all services to end' }).catch(() => {
+      for (const slot of this.#slots) slot.child?.kill('SIGKILL');
+    });
     this.#guard.release();
   }
 
-  #hit(choose: <T>(from: readonly T[]) => T, service: string | undefined, act: (slot: Slot) => void): string | undefined {
-    const slots = this.#slots.filter((slot) => slot.child && !slot.stopped && (service === undefined || slot.service === service));
-    if (slots.length === 0) return undefined;
-    const slot = choose(slots);
-    act(slot);
-    return slot.service;
+  #chosen(choose: Choose, service: string): Slot | undefined {
+    const slots = this.#slots.filter((slot) => slot.service === service && slot.fate === undefined && this.#hasStarted(slot));
+    return slots.length === 0 ? undefined : choose(slots);
+  }
+
+  #hasStarted(slot: Slot): boolean {
+    slot.started ||= slot.child !== undefined && this.#log(slot).includes(`${slot.service} started`);
+    return slot.started;
   }
 
   #spawn(slot: Slot): void {
     if (this.#ending) return;
+    const { program, env } = this.#options;
+    slot.logFrom = existsSync(slot.log) ? statSync(slot.log).size : 0;
     const output = openSync(slot.log, 'a');
-    slot.logFrom = readFileSync(slot.log).length;
-    const child = spawn(process.execPath, [BIN, 'start', slot.service], {
-      cwd: ROOT,
-      env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '', ...this.#env },
+    const child = spawn(process.execPath, [program, 'start', slot.service], {
+      cwd: dirname(program),
+      env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '', ...env },
       stdio: ['ignore', output, output],
     });
     closeSync(output);
-    Object.assign(slot, { child, startedAt: performance.now(), sentenced: undefined, stopped: false });
-    child.once('exit', (code, signal) => this.#ended(slot, child, code, signal));
+    Object.assign(slot, { child, bornAt: performance.now(), started: false, fate: undefined });
+    child.once('exit', (code, signal) => this.#ended(slot, code, signal));
     this.#watch();
   }
 
-  #ended(slot: Slot, child: ChildProcess, code: number | null, signal: NodeJS.Signals | null): void {
-    if (slot.child !== child) return;
-    slot.child = undefined;
+  #ended(slot: Slot, code: number | null, signal: NodeJS.Signals | null): void {
     this.#judge(slot, code, signal);
+    const lived = performance.now() - slot.bornAt;
+    slot.pause = slot.fate || lived > SETTLED ? FIRST_PAUSE : Math.min(LONGEST_PAUSE, slot.pause * 2);
+    Object.assign(slot, { child: undefined, started: false });
     if (this.#ending) return;
-    const lived = performance.now() - slot.startedAt;
-    slot.pause = slot.sentenced || lived > SETTLED ? FIRST_PAUSE : Math.min(LONGEST_PAUSE, slot.pause * 2);
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
       this.#spawn(slot);
@@ -176,18 +187,23 @@ export class Fleet {
   }
 
   #judge(slot: Slot, code: number | null, signal: NodeJS.Signals | null): void {
-    if (slot.sentenced === 'killed' && signal === 'SIGKILL') return;
-    if (slot.sentenced === 'told to end' && code === 0) return;
-    const log = readFileSync(slot.log).subarray(slot.logFrom).toString();
+    if (slot.fate === 'killed' && signal === 'SIGKILL') return;
+    const log = this.#log(slot);
+    // Before its code is loaded a process cannot answer a signal, and has nothing to put away either.
+    if (slot.fate === 'told to end' && (code === 0 || (signal === 'SIGTERM' && !this.#hasStarted(slot)))) return;
     const crashed = /uncaughtException|unhandledRejection/.test(log);
-    const started = log.includes(`${slot.service} started`);
-    if (code === 1 && !crashed && !started && SERVER_AWAY.test(log)) {
+    if (code === 1 && !crashed && !this.#hasStarted(slot) && SERVER_AWAY.test(log)) {
       this.refusedStarts++;
       return;
     }
-    if (!crashed && this.#mayDie(slot.service)) return;
-    const how = `${slot.sentenced ? `${slot.sentenced}, ` : ''}${signal ?? `exit code ${code}`}`;
+    if (!crashed && this.#options.mayDie(slot.service)) return;
+    const how = `${slot.fate ? `${slot.fate}, ` : ''}${signal ?? `exit code ${code}`}`;
     this.unexpected.push({ service: slot.service, how, log: log.slice(-2_000) });
+  }
+
+  /** Of this incarnation. */
+  #log(slot: Slot): string {
+    return readFileSync(slot.log).subarray(slot.logFrom).toString();
   }
 
   /** If the harness itself is killed, its processes are not left behind. */

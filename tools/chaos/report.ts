@@ -14,6 +14,7 @@ export function textOf(name: string, seed: number, report: Report): string {
     ...(recovered.length > 0 ? [`| all single faults | ${recovered.length} | ${timesOf(recovered)} |`] : []),
     '',
     `${report.items} items in ${report.runs} run(s), closed after ${report.seconds.toFixed(1)} s (${Math.round(report.items / report.seconds)} items/s).`,
+    `The longest pause in which no chunk was settled: ${seconds(report.longestPause)}.`,
     `Items were given to their job ${report.calls.mean.toFixed(2)} times per attempt in the mean, ${report.calls.most} at most.`,
     `Peak memory: ${[...memory].map(([service, used]) => `${service} ${Math.round(used)} MiB`).join(', ')}.`,
     ...(report.alarmGrowth === undefined

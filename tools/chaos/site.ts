@@ -1,8 +1,14 @@
+import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { connectPostgres, type Database } from '@millrace/postgres';
 import { startNats, startPostgres, startRabbit, startTcpProxy, type TcpProxy, type TestServer } from '@millrace/testing';
+import { build } from 'esbuild';
+
+const ROOT = join(import.meta.dirname, '../..');
+const run = promisify(execFile);
 
 export const SERVERS = ['rabbit', 'nats', 'postgres'] as const;
 export type ServerName = (typeof SERVERS)[number];
@@ -11,55 +17,79 @@ export type ServerName = (typeof SERVERS)[number];
 export interface Site {
   readonly servers: Readonly<Record<ServerName, TestServer>>;
   readonly proxies: Readonly<Record<ServerName, TcpProxy>>;
+  /** The `millrace` command as it is shipped: built, which starts faster than the sources. */
+  readonly program: string;
   /** For services: through the proxies. */
   readonly env: Readonly<Record<string, string>>;
-  /** For commands of the harness: past the proxies. */
-  readonly direct: Readonly<Record<string, string>>;
+  /** Where the services log, and items that they are called. */
   readonly logs: string;
-  /** Opened once the server has been migrated. */
+  readonly calls: string;
   database(): Promise<Database>;
+  /** Runs `millrace` past the proxies. Never rejects: the exit code tells. */
+  command(...args: readonly string[]): Promise<{ readonly code: number; readonly output: string }>;
   /** `keep` leaves the logs where they are. */
   close(keep: boolean): Promise<void>;
 }
 
 export async function openSite(): Promise<Site> {
-  const started = await Promise.allSettled([startRabbit(), startNats(), startPostgres()]);
+  const folder = mkdtempSync(join(tmpdir(), 'millrace-chaos-'));
+  const started = await Promise.allSettled([startRabbit(), startNats(), startPostgres(), buildProgram(folder)]);
+  const servers = started.slice(0, 3).flatMap((one) => (one.status === 'fulfilled' ? (one.value as TestServer) : []));
   const failed = started.find((one) => one.status === 'rejected');
   if (failed) {
-    await Promise.all(started.map((one) => (one.status === 'fulfilled' ? one.value.stop() : undefined)));
+    await Promise.all(servers.map((server) => server.stop()));
     throw failed.reason;
   }
-  const [rabbit, nats, postgres] = started.map((one) => (one as PromiseFulfilledResult<TestServer>).value) as [
-    TestServer,
-    TestServer,
-    TestServer,
-  ];
-  const servers = { rabbit, nats, postgres };
+  const [rabbit, nats, postgres] = servers as [TestServer, TestServer, TestServer];
   const proxies = {
     rabbit: await startTcpProxy(rabbit.url),
     nats: await startTcpProxy(nats.url),
     postgres: await startTcpProxy(postgres.url),
   };
-  const logs = mkdtempSync(join(tmpdir(), 'millrace-chaos-'));
-  const common = { MILLRACE_JOBS: join(import.meta.dirname, 'jobs'), MILLRACE_HTTP_PORT: '0', CHAOS_CALLS: join(logs, 'calls') };
+  const program = join(folder, 'millrace', 'main.js');
+  const calls = join(folder, 'calls');
+  const common = { MILLRACE_JOBS: join(folder, 'millrace', 'jobs'), MILLRACE_HTTP_PORT: '0', CHAOS_CALLS: calls };
+  const direct = { ...common, AMQP_URL: rabbit.url, NATS_URL: nats.url, DATABASE_URL: postgres.url };
   let database: Promise<Database> | undefined;
   return {
-    servers,
+    servers: { rabbit, nats, postgres },
     proxies,
-    logs,
+    program,
+    logs: folder,
+    calls,
     env: {
       ...common,
       AMQP_URL: proxies.rabbit.through(rabbit.url),
       NATS_URL: proxies.nats.through(nats.url),
       DATABASE_URL: proxies.postgres.through(postgres.url),
     },
-    direct: { ...common, AMQP_URL: rabbit.url, NATS_URL: nats.url, DATABASE_URL: postgres.url },
     database: () => (database ??= connectPostgres({ url: postgres.url, max: 3, applicationName: 'chaos' })),
+    async command(...args) {
+      const env = { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '', ...direct };
+      return run(process.execPath, [program, ...args], { env, cwd: folder, timeout: 120_000 }).then(
+        ({ stdout }) => ({ code: 0, output: stdout }),
+        (error) => ({ code: Number(error.code ?? 1), output: `${error.stdout}${error.stderr}` }),
+      );
+    },
     async close(keep) {
-      await (await database)?.close();
+      await (await database?.catch(() => undefined))?.close();
       await Promise.all(SERVERS.map((name) => proxies[name].close()));
-      await Promise.all(SERVERS.map((name) => servers[name].stop()));
-      if (!keep) rmSync(logs, { recursive: true, force: true });
+      await Promise.all(servers.map((server) => server.stop()));
+      rmSync(keep ? join(folder, 'millrace') : folder, { recursive: true, force: true });
     },
   };
+}
+
+/** The command, and the jobs beside it, where they find the SDK that they share with it. */
+async function buildProgram(folder: string): Promise<void> {
+  const target = join(folder, 'millrace');
+  await run(process.execPath, [join(ROOT, 'tools/build.mjs'), join(ROOT, 'shared/cli'), target], { cwd: ROOT });
+  await build({
+    entryPoints: [join(import.meta.dirname, 'jobs/chaos.job.ts')],
+    outfile: join(target, 'jobs/chaos.job.mjs'),
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    external: ['millrace', 'typebox'],
+  });
 }
