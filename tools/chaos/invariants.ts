@@ -81,7 +81,7 @@ const CHECKS: readonly (readonly [invariant: string, what: string, sql: string])
   [
     'I4',
     'a balance sheet that differs from its chunks',
-    `select l.run_id from audit.runs l join chaos_check.mine using (run_id) left join (
+    `select l.run_id, ${['planned', ...OUTCOMES.map(([column]) => column)].map((column) => `l.${column} as ${column}_told, a.${column} as ${column}_found`).join(', ')} from audit.runs l join chaos_check.mine using (run_id) left join (
        select run_id, count(*) as planned, ${OUTCOMES.map(([column, letter]) => `count(*) filter (where state = '${letter}') as ${column}`).join(', ')}
        from chaos_check.actual group by run_id) a using (run_id)
      where ${['planned', ...OUTCOMES.map(([column]) => column)].map((column) => `l.${column} is distinct from a.${column}`).join(' or ')}`,
