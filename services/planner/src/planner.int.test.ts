@@ -4,7 +4,7 @@ import { openMemoryBrokers } from '@millrace/messaging';
 import { type Database, migrate, openPglite } from '@millrace/postgres';
 import type { Platform } from '@millrace/runtime';
 import { waitFor } from '@millrace/testing';
-import { defineJob, type Job } from 'millrace';
+import { defineJob, type ItemsContext, type Job } from 'millrace';
 import { wirePlanner } from './wiring.ts';
 
 let db: Database;
@@ -127,6 +127,27 @@ describe('planner', () => {
     await trigger('a');
     expect(await ended('a')).toMatchObject({ items: '1600', duplicates: '0', sealed: true });
     expect(asked).toBe(2);
+    await planner.stop();
+  });
+
+  test('a source that goes on from its cursor repeats what came after it, and only real duplicates count', async () => {
+    const cursors: unknown[] = [];
+    const job = jobOf('resumed', function* ({ cursor, checkpoint }: ItemsContext) {
+      cursors.push(cursor);
+      const from = typeof cursor === 'number' ? cursor : 0;
+      if (from <= 250) yield { id: 7 };
+      for (let i = from; i < 2_000; i++) {
+        if (cursors.length === 1 && i === 1_600) throw new Error('the source hung up');
+        yield { id: i };
+        if (i === 299) yield checkpoint(300);
+        if (i === 900) yield { id: 8 };
+        if (i === 1_200) yield { id: 600 };
+      }
+    } as never);
+    const { planner, trigger, ended } = await plan(job);
+    await trigger('a');
+    expect(await ended('a')).toMatchObject({ items: '2000', duplicates: '3', sealed: true });
+    expect(cursors).toEqual([undefined, 300]);
     await planner.stop();
   });
 
