@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import { JOBS_BUCKET, type JobManifest, Tick } from '@millrace/core';
@@ -77,3 +78,16 @@ test('an option that is wrong is found before any connection', async () => {
   const [code] = await once(run({ NATS_URL: 'nats://127.0.0.1:1', MILLRACE_CLOCK_POLL: 'often' }), 'exit');
   expect([code, output]).toEqual([1, expect.stringContaining('MILLRACE_CLOCK_POLL is "often"; expected a duration')]);
 }, 60_000);
+
+test('a process that is asked to end while it still connects ends at once, with 0', async () => {
+  const silent = createServer().listen(0, '127.0.0.1');
+  const connected = once(silent, 'connection');
+  await once(silent, 'listening');
+  const process = run({ NATS_URL: `nats://127.0.0.1:${(silent.address() as AddressInfo).port}` });
+  const ended = once(process, 'exit');
+  const [socket] = await connected;
+  process.kill('SIGTERM');
+  expect(await ended).toEqual([0, null]);
+  socket.destroy();
+  silent.close();
+}, 30_000);

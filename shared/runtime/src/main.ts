@@ -35,6 +35,9 @@ export async function main<Config extends object>(
   options: MainOptions = {},
 ): Promise<void> {
   process.on('uncaughtException', (error, origin) => fail(error, origin));
+  // Nothing has begun. Process 1 of a container is not ended by a signal that it does not handle.
+  const leave = () => process.exit(0);
+  process.on('SIGTERM', leave).on('SIGINT', leave);
   let platform: OpenPlatform | undefined;
   let health: HealthServer | undefined;
   let clean = false;
@@ -54,6 +57,7 @@ export async function main<Config extends object>(
     const service = wire(open, services[name] as Config);
     let reasons: () => readonly string[] = () => ['starting'];
     if (config.healthPort > 0) health = await openHealth({ host: config.healthHost, port: config.healthPort, reasons: () => reasons() });
+    process.off('SIGTERM', leave).off('SIGINT', leave);
     const supervision = supervise({
       services: [service],
       time: systemTime,
