@@ -1,6 +1,3 @@
-import { metrics } from '@opentelemetry/api';
-import { VERSION } from '../version.ts';
-
 /** The content type of `metricsText`. */
 export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
@@ -19,7 +16,7 @@ let text: Promise<() => Promise<string>> | undefined;
  * count nothing. Twice is fine.
  */
 export async function startMetrics(): Promise<void> {
-  text ??= open();
+  text ??= import('./open-metrics.ts').then(({ openMetrics }) => openMetrics());
   await text;
 }
 
@@ -27,19 +24,4 @@ export async function startMetrics(): Promise<void> {
 export async function metricsText(): Promise<string> {
   await startMetrics();
   return text === undefined ? '' : (await text)();
-}
-
-async function open(): Promise<() => Promise<string>> {
-  const [{ MeterProvider }, { PrometheusExporter, PrometheusSerializer }] = await Promise.all([
-    import('@opentelemetry/sdk-metrics'),
-    import('@opentelemetry/exporter-prometheus'),
-  ]);
-  const exporter = new PrometheusExporter({ preventServerStart: true });
-  const serializer = new PrometheusSerializer(undefined, false, undefined, true, true);
-  metrics.setGlobalMeterProvider(new MeterProvider({ readers: [exporter] }));
-  metrics
-    .getMeter('millrace')
-    .createObservableGauge('millrace_build_info', { description: 'What runs here.' })
-    .addCallback((result) => result.observe(1, { version: VERSION, node: process.versions.node }));
-  return async () => serializer.serialize((await exporter.collect()).resourceMetrics);
 }

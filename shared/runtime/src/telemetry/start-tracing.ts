@@ -1,6 +1,5 @@
 import { context, DiagLogLevel, diag, propagation, trace } from '@opentelemetry/api';
 import type { Logger } from '../platform.ts';
-import { VERSION } from '../version.ts';
 
 export interface Tracing {
   /** Sends what is left, for at most three seconds: a collector that is away must not hold up the end of a process. */
@@ -26,19 +25,9 @@ export async function startTracing(
   env: Environment = process.env,
 ): Promise<Tracing | undefined> {
   if (!wantsTracing(env)) return undefined;
-  const [{ NodeSDK }, { resourceFromAttributes }] = await Promise.all([
-    import('@opentelemetry/sdk-node'),
-    import('@opentelemetry/resources'),
-  ]);
+  const { openSdk } = await import('./open-sdk.ts');
   if (!env['OTEL_LOG_LEVEL']) diag.setLogger(oneLineAMinute(log), DiagLogLevel.ERROR);
-  const sdk = new NodeSDK({
-    ...(env['OTEL_SERVICE_NAME'] ? {} : { serviceName: `millrace-${service}` }),
-    resource: resourceFromAttributes({ 'service.instance.id': instance, 'service.version': VERSION, 'service.namespace': 'millrace' }),
-    instrumentations: [],
-    // Metrics are pulled from /metrics, logs go to stderr.
-    metricReaders: [],
-    logRecordProcessors: [],
-  });
+  const sdk = openSdk(env['OTEL_SERVICE_NAME'] ? undefined : `millrace-${service}`, instance);
   sdk.start();
   return {
     async stop() {
