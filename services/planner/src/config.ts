@@ -1,10 +1,13 @@
 import type { Milliseconds } from '@millrace/core';
 import { type Declared, option, retentionOptions } from '@millrace/runtime';
+import { CHUNK_ITEMS } from './domain/chunk-builder.ts';
 
 /** What can be set about a planner. */
 export interface PlannerConfig {
   /** Chunks of one run that may be in the broker at once. Default 1000. */
   readonly window: number;
+  /** Items per chunk, at most. Default 500. */
+  readonly chunkItems: number;
   /** Runs that one planner plans at the same time. Default 4. */
   readonly planning: number;
   /** Time between scans for due ticks. Default 30 s. */
@@ -26,6 +29,7 @@ export interface PlannerConfig {
 
 export const plannerDefaults: PlannerConfig = {
   window: 1_000,
+  chunkItems: CHUNK_ITEMS,
   planning: 4,
   scanEvery: 30_000,
   lease: 15_000,
@@ -60,6 +64,7 @@ export const plannerOptions = {
   }),
   lease: plannerDefaults.lease,
   ...retentionOptions,
+  chunkItems: plannerDefaults.chunkItems,
   firstTick: plannerDefaults.firstTick,
   alone: plannerDefaults.alone,
 } satisfies Declared<PlannerConfig>;

@@ -32,6 +32,8 @@ export interface PlanContext {
   /** Chunks of one run that may be in the broker at once. */
   readonly window: number;
   readonly spans: DispatchSpans;
+  /** Items per chunk, at most. */
+  readonly chunkItems: number;
   /** Called when chunks could not go out at once, so that the dispatcher takes them. */
   readonly wakeDispatcher: () => void;
 }
@@ -117,7 +119,7 @@ class Planning {
     this.#run = run;
     this.#job = job;
     this.#context = context;
-    this.#builder = new ChunkBuilder(job.name, run.nextSeq);
+    this.#builder = new ChunkBuilder(job.name, run.nextSeq, context.chunkItems);
     this.#mark = run.cursor as Mark | undefined;
     this.#items = run.items;
     // What the source repeated after the mark, it will repeat again.

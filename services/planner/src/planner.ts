@@ -177,6 +177,7 @@ export class Planner implements Service {
             time,
             query: (sql, params) => database.query(sql, params),
             window: this.#config.window,
+            chunkItems: this.#config.chunkItems,
             spans: this.#dispatchSpans,
             wakeDispatcher: this.#dispatcher.wake,
           },

@@ -22,6 +22,7 @@ export class Intake {
   readonly #calls: number;
   readonly #linger: Milliseconds;
   readonly #log: Log;
+  readonly #defer: (run: () => void) => void;
   readonly #running = new Set<Promise<void>>();
   #waiting: Arrival[] = [];
   #scheduled = false;
@@ -35,6 +36,8 @@ export class Intake {
       readonly prefetch: number;
       readonly linger?: Milliseconds | undefined;
       readonly log: Log;
+      /** Runs something a moment later. Default: after the turn of the event loop, so that everything one packet brought travels together. */
+      readonly defer?: (run: () => void) => void;
     },
   ) {
     this.#handler = handler;
@@ -42,6 +45,7 @@ export class Intake {
     this.#calls = Math.max(1, Math.ceil(options.prefetch / this.#batch));
     this.#linger = options.linger ?? 0;
     this.#log = options.log;
+    this.#defer = options.defer ?? setImmediate;
   }
 
   /** False once drained: the adapter gives the arrival back. */
@@ -67,11 +71,10 @@ export class Intake {
     return rest;
   }
 
-  /** After the turn of the event loop, so that everything one packet brought travels together. */
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    setImmediate(() => {
+    this.#defer(() => {
       this.#scheduled = false;
       while (this.#waiting.length > 0 && this.#running.size < this.#calls) {
         if (this.#resting !== undefined && this.#waiting.length < this.#batch) return;

@@ -1,9 +1,6 @@
-import { decodeStates, encodeStates, type ItemState, noCounts, outcomeOf } from '@millrace/core';
 import type { Queryable } from '@millrace/postgres';
+import { type ChunkLayer, selectRedrive } from '../domain/select-redrive.ts';
 import type { OwedFact, RedriveRequest } from '../plan-store.ts';
-
-/** What a redrive takes by default. Indeterminate items may have had their effect: they need an explicit wish. */
-const REDRIVEN: readonly ItemState[] = ['x', 'r', 'c', 'e'];
 
 /**
  * Opens the next generation of a closed run over its failing items: one new chunk row per touched chunk, in which the
@@ -27,14 +24,7 @@ export async function redriveRun(tx: Queryable, request: RedriveRequest): Promis
   if (run.generation >= request.generation) return 'known';
   if (run.state !== 'closed') return 'open';
 
-  const { rows } = await tx.query<{
-    generation: number;
-    seq: number;
-    size: number;
-    outcomes: string;
-    failures: Record<string, string> | null;
-    payload: string | null;
-  }>(
+  const { rows } = await tx.query<ChunkLayer & { generation: number }>(
     `select c.generation, c.seq, c.size, c.outcomes, c.failures, case when $2 and c.generation = 0 then c.payload end as payload
      from planner.chunks c
      where c.run_id = $1 and c.outcomes is not null
@@ -43,35 +33,8 @@ export async function redriveRun(tx: Queryable, request: RedriveRequest): Promis
     [request.runId, request.keys !== undefined],
   );
 
-  const replaced = noCounts();
   const generation = run.generation + 1;
-  const chunks: { seq: number; size: number; outcomes: string }[] = [];
-  let items = 0;
-  for (const layers of groupBySeq(rows)) {
-    const { seq, size } = layers[0] as (typeof rows)[number];
-    const states = new Array<ItemState>(size).fill('-');
-    const groups = new Array<string | undefined>(size);
-    for (const layer of layers) {
-      for (const [position, state] of (decodeStates(layer.outcomes, size) ?? []).entries()) {
-        if (state === '-') continue;
-        states[position] = state;
-        groups[position] = layer.failures?.[String(position)];
-      }
-    }
-    const keys = request.keys && (JSON.parse(layers[0]?.payload ?? '[]') as [string, unknown][]).map(([key]) => key);
-    const taken = states.map((state, position): ItemState => {
-      const wanted =
-        REDRIVEN.includes(state) &&
-        (request.group === undefined || groups[position] === request.group) &&
-        (request.keys === undefined || request.keys.includes(keys?.[position] ?? ''));
-      if (!wanted) return '-';
-      const outcome = outcomeOf(state);
-      if (outcome) replaced[outcome]++;
-      items++;
-      return 'p';
-    });
-    if (taken.includes('p')) chunks.push({ seq, size, outcomes: encodeStates(taken) });
-  }
+  const { chunks, items, replaced } = selectRedrive(rows, request);
   if (items === 0) return 'empty';
 
   await tx.query(
@@ -102,16 +65,4 @@ export async function redriveRun(tx: Queryable, request: RedriveRequest): Promis
     [request.runId, generation, JSON.stringify(facts), JSON.stringify(request.trace)],
   );
   return 'opened';
-}
-
-function* groupBySeq<Row extends { seq: number }>(rows: readonly Row[]): Generator<Row[]> {
-  let group: Row[] = [];
-  for (const row of rows) {
-    if (group[0] && group[0].seq !== row.seq) {
-      yield group;
-      group = [];
-    }
-    group.push(row);
-  }
-  if (group[0]) yield group;
 }

@@ -27,13 +27,15 @@ export function keyText(key: unknown, job: string, index: number): string {
 /** Cuts a stream of items into chunks. Each item is turned into JSON here, once. */
 export class ChunkBuilder {
   readonly #job: string;
+  readonly #limit: number;
   #seq: number;
   #keys: string[] = [];
   #texts: string[] = [];
   #bytes = 0;
 
-  constructor(job: string, firstSeq: number) {
+  constructor(job: string, firstSeq: number, limit = CHUNK_ITEMS) {
     this.#job = job;
+    this.#limit = limit;
     this.#seq = firstSeq;
   }
 
@@ -60,7 +62,7 @@ export class ChunkBuilder {
     this.#keys.push(key);
     this.#texts.push(text);
     this.#bytes += bytes;
-    return this.#keys.length >= CHUNK_ITEMS || this.#bytes >= CHUNK_BYTES ? this.cut() : undefined;
+    return this.#keys.length >= this.#limit || this.#bytes >= CHUNK_BYTES ? this.cut() : undefined;
   }
 
   /** The chunk so far, or undefined when it is empty. */
