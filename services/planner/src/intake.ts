@@ -1,6 +1,5 @@
 import {
   ChunkSettled,
-  dependenciesMet,
   done,
   factSubject,
   manualTick,
@@ -24,7 +23,7 @@ import type { Job } from 'millrace';
 import type { Admissions } from './admissions.ts';
 import { AdmitSpans } from './admit-spans.ts';
 import { retryDelay } from './domain/retry-delay.ts';
-import type { NextSending, PlanStore } from './plan-store.ts';
+import type { NewRun, NextSending, PlanStore } from './plan-store.ts';
 
 /** A tick may be this early by the database's clock: the fastest of many clocks must not start runs ahead of time. */
 const EARLY = 250;
@@ -41,6 +40,9 @@ export interface IntakeParts {
   /** Called when chunks were settled: only dispatch waits for that. */
   readonly settled: () => void;
 }
+
+/** The fact of a closed run may overtake those of its last chunks. If they are lost, the reconciler asks for them again. */
+const BEHIND = 100;
 
 /** Turns messages into rows. Every handler is idempotent: a message that comes again finds its row. */
 export class Intake {
@@ -151,20 +153,17 @@ export class Intake {
     const read = RunClosed.read(delivery);
     if (!read.ok) return park(read.reason);
     const fact = read.message.data;
-    await this.#store.closeRun(fact);
-    for (const { manifest } of this.#jobs.values()) {
-      const waitsFor = manifest.after.map((dependency) => dependency.job);
-      if (!waitsFor.includes(fact.job)) continue;
-      if (!dependenciesMet(manifest.after, await this.#store.verdictsAt(fact.tick, waitsFor))) continue;
-      const runId = runIdOf(manifest.name, fact.tick);
+    const waiting = [...this.#jobs.values()].filter(({ manifest }) => manifest.after.some(({ job }) => job === fact.job));
+    const dependents = waiting.map(({ name, manifest }) => {
+      const runId = runIdOf(name, fact.tick);
       // A trace of its own, or a chain of jobs would be one endless trace; the link leads back to the cause.
       const spans = new AdmitSpans({
-        job: manifest.name,
+        job: name,
         cause: 'after',
         message: { system: this.#system, destination: factSubject(RunClosed.kind, fact.job) },
         links: [read.message.trace],
       });
-      const opened = await this.#store.admitRun({
+      const run: NewRun = {
         runId,
         tick: fact.tick,
         nominal: fact.nominal,
@@ -173,10 +172,16 @@ export class Intake {
         params: {},
         limit: undefined,
         trace: spans.traceOf(runId),
-      });
-      if (opened) spans.end([runId]);
-      this.#log.debug({ run: runId, cause: fact.runId }, 'dependency met');
-    }
+      };
+      return { run, spans };
+    });
+    const opened = await this.#store.closeRun(
+      fact,
+      dependents.map(({ run }) => run),
+    );
+    if (opened === 'behind') return retry(BEHIND, 'chunks of the run have not settled here yet');
+    for (const { spans } of dependents) spans.end(opened);
+    for (const run of opened) this.#log.debug({ run, cause: fact.runId }, 'dependency met');
     this.#changed();
     return done;
   };

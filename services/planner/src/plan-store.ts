@@ -12,8 +12,6 @@ export interface PlanStore {
   admitTicks(manifest: JobManifest, until: Instant, traceOf: (runId: string) => Trace): Promise<AdmittedTicks>;
   /** Opens a run unless it exists. */
   admitRun(run: NewRun): Promise<boolean>;
-  /** Ids of the runs of `jobs` that share a tick, with their verdict once closed: what a dependent waits for. */
-  verdictsAt(tick: string, jobs: readonly string[]): Promise<ReadonlyMap<string, string | null>>;
 
   /** Takes the oldest run that waits for planning, or whose planner has gone, and fences out any earlier holder. */
   claimRun(jobs: readonly string[], lease: Milliseconds): Promise<PlanningRun | undefined>;
@@ -41,8 +39,12 @@ export interface PlanStore {
 
   /** Folds settled chunks; those that are to be sent again get their due time. Idempotent. */
   settleChunks(settled: readonly (ChunkSettled & { next: NextSending | undefined })[]): Promise<void>;
-  /** Closes the run and opens what waits behind it. */
-  closeRun(closed: RunClosed): Promise<void>;
+  /**
+   * Closes the run and opens what waits behind it, in the same transaction: the oldest waiting run of its job, and those of
+   * `dependents` whose dependencies are all met. Returns the ids of the dependents that it opened; `behind` when chunks of the
+   * run have not settled here yet: a redrive would not know of their failures.
+   */
+  closeRun(closed: RunClosed, dependents: readonly NewRun[]): Promise<readonly string[] | 'behind'>;
 
   /** Opens the next generation over failing items. Undefined: nothing to do (done before, or nothing selected). */
   redrive(request: RedriveRequest): Promise<'opened' | 'known' | 'open' | 'unknown' | 'empty'>;

@@ -1,4 +1,4 @@
-import { formatInstant, type Instant, type JobManifest, runIdOf, type Trace } from '@millrace/core';
+import { dependenciesMet, formatInstant, type Instant, type JobManifest, runIdOf, type Trace } from '@millrace/core';
 import type { Queryable } from '@millrace/postgres';
 import { decideTicks } from '../domain/decide-ticks.ts';
 import type { AdmittedTicks, NewRun } from '../plan-store.ts';
@@ -93,6 +93,24 @@ export async function promoteWaiting(tx: Queryable, job: string): Promise<void> 
        and not exists (select 1 from planner.runs where job = $1 and state in ('opened', 'planning', 'running'))`,
     [job],
   );
+}
+
+/** Opens the runs whose dependencies are met at their tick. Causes that close at the same time take turns, so that the last one sees them all. */
+export async function openDependents(tx: Queryable, tick: string, dependents: readonly NewRun[]): Promise<readonly string[]> {
+  if (dependents.length === 0) return [];
+  await tx.query(`select 1 from planner.jobs where job = any($1::text[]) order by job for update`, [
+    dependents.map((run) => run.manifest.name),
+  ]);
+  const { rows } = await tx.query<{ job: string; verdict: string | null }>(
+    `select job, case when state = 'closed' then verdict end as verdict from planner.runs where tick = $1 and job = any($2::text[])`,
+    [tick, dependents.flatMap((run) => run.manifest.after.map((dependency) => dependency.job))],
+  );
+  const verdicts = new Map(rows.map((row) => [row.job, row.verdict]));
+  const opened: string[] = [];
+  for (const run of dependents) {
+    if (dependenciesMet(run.manifest.after, verdicts) && (await insertRun(tx, run, 'opened'))) opened.push(run.runId);
+  }
+  return opened;
 }
 
 async function hasUnfinishedRun(tx: Queryable, job: string): Promise<boolean> {

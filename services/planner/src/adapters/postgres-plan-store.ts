@@ -13,7 +13,7 @@ import type {
   PlanStore,
   RedriveRequest,
 } from '../plan-store.ts';
-import { admitTicks, insertRun, promoteWaiting } from './postgres-admission.ts';
+import { admitTicks, insertRun, openDependents, promoteWaiting } from './postgres-admission.ts';
 import { redriveRun } from './postgres-redrive.ts';
 
 const ms = (column: string) => `(extract(epoch from ${column}) * 1000)::float8`;
@@ -45,14 +45,6 @@ export class PostgresPlanStore implements PlanStore {
 
   admitRun(run: NewRun): Promise<boolean> {
     return insertRun(this.#db, run, 'opened');
-  }
-
-  async verdictsAt(tick: string, jobs: readonly string[]): Promise<ReadonlyMap<string, string | null>> {
-    const { rows } = await this.#db.query<{ job: string; verdict: string | null }>(
-      `select job, case when state = 'closed' then verdict end as verdict from planner.runs where tick = $1 and job = any($2::text[])`,
-      [tick, jobs],
-    );
-    return new Map(rows.map((row) => [row.job, row.verdict]));
   }
 
   async claimRun(jobs: readonly string[], lease: Milliseconds): Promise<PlanningRun | undefined> {
@@ -257,13 +249,20 @@ export class PostgresPlanStore implements PlanStore {
     );
   }
 
-  async closeRun(closed: RunClosed): Promise<void> {
-    await this.#db.transaction(async (tx) => {
-      await tx.query(
-        `update planner.runs set state = 'closed', verdict = $3, closed_at = to_timestamp($4::float8 / 1000) where run_id = $1 and generation = $2`,
+  closeRun(closed: RunClosed, dependents: readonly NewRun[]): Promise<readonly string[] | 'behind'> {
+    return this.#db.transaction(async (tx) => {
+      const { rows } = await tx.query<{ behind: boolean }>(
+        `with run as (select run_id, generation from planner.runs where run_id = $1 and generation = $2 for update),
+         behind as (select exists (select 1 from planner.chunks c join run using (run_id, generation) where c.state <> 'settled') as behind),
+         closed as (
+           update planner.runs r set state = 'closed', verdict = $3, closed_at = to_timestamp($4::float8 / 1000)
+           from run, behind where r.run_id = run.run_id and not behind.behind)
+         select behind from behind`,
         [closed.runId, closed.generation, closed.verdict, closed.closedAt],
       );
+      if (rows[0]?.behind) return 'behind';
       await promoteWaiting(tx, closed.job);
+      return openDependents(tx, closed.tick, dependents);
     });
   }
 
