@@ -9,10 +9,13 @@ import type { Instant } from './time.ts';
  * month and day of week are both honoured as "either", as in Vixie cron.
  */
 export function checkSchedule(job: string, cron: readonly string[], timeZone: string): void {
-  try {
-    new Intl.DateTimeFormat('en', { timeZone });
-  } catch (cause) {
-    throw new MillraceError('MR1003', `${JSON.stringify(timeZone)} in the schedule of job "${job}"`, { cause });
+  if (!knownZones.has(timeZone)) {
+    try {
+      new Intl.DateTimeFormat('en', { timeZone });
+    } catch (cause) {
+      throw new MillraceError('MR1003', `${JSON.stringify(timeZone)} in the schedule of job "${job}"`, { cause });
+    }
+    knownZones.add(timeZone);
   }
   for (const expression of cron) {
     const fields = expression.trim().split(/\s+/).length;
@@ -52,6 +55,9 @@ export function dueBetween(schedule: Schedule, after: Instant, until: Instant, l
   for (let at = nextDue(schedule, after); at !== undefined && at <= until && due.length < limit; at = nextDue(schedule, at)) due.push(at);
   return due;
 }
+
+/** Asking Intl costs more than all else a clock does to read a manifest. */
+const knownZones = new Set<string>();
 
 const patterns = new Map<string, Cron>();
 
