@@ -1,0 +1,72 @@
+import { parseArgs } from 'node:util';
+import { PAIRS, pairName } from './faults.ts';
+import { Mutants } from './mutants.ts';
+import { type Verdict, World } from './world.ts';
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: 'string', default: '500' },
+    from: { type: 'string', default: '1' },
+    seed: { type: 'string' },
+    mutant: { type: 'string' },
+    echo: { type: 'boolean', default: false },
+    coverage: { type: 'string', default: '0' },
+    'keep-going': { type: 'boolean', default: false },
+  },
+});
+
+// Traces of thousands of simulated errors cost more than the simulation; a replay has them.
+if (values.seed === undefined) Error.stackTraceLimit = 0;
+const from = Number(values.seed ?? values.from);
+const to = values.seed === undefined ? from + Number(values.seeds) - 1 : from;
+const mutants = new Mutants(values.mutant === undefined ? [] : [values.mutant]);
+const started = performance.now();
+const fired = new Map<string, number>();
+const happened = new Map<string, number>();
+let virtual = 0;
+let events = 0;
+let items = 0;
+let runs = 0;
+const failed: Verdict[] = [];
+
+for (let seed = from; seed <= to; seed++) {
+  const verdict = await new World(seed, mutants, values.echo).run();
+  virtual += verdict.virtual;
+  events += verdict.events;
+  items += verdict.items;
+  runs += verdict.runs;
+  for (const [pair, count] of verdict.faults.fired) fired.set(pair, (fired.get(pair) ?? 0) + count);
+  for (const [event, count] of verdict.faults.events) happened.set(event, (happened.get(event) ?? 0) + count);
+  if (values.seed !== undefined)
+    console.log(`seed ${seed}: hash ${verdict.hash}, ${verdict.events} events, ${verdict.virtual} ms of virtual time`);
+  if (verdict.violations.length === 0) continue;
+  failed.push(verdict);
+  if (!values['keep-going']) break;
+}
+
+const seconds = (performance.now() - started) / 1_000;
+const seeds = values['keep-going'] || failed.length === 0 ? to - from + 1 : (failed[0]?.seed ?? from) - from + 1;
+for (const verdict of failed.slice(0, 5)) {
+  if (!values['keep-going']) for (const line of verdict.tail.slice(-80)) console.log(line);
+  console.log(`\nseed ${verdict.seed} (${verdict.profile}) FAILED:`);
+  for (const violation of verdict.violations.slice(0, 12)) console.log(`  ${violation}`);
+  console.log(`  replay: npm run sim -- --seed ${verdict.seed}${values.mutant ? ` --mutant ${values.mutant}` : ''} --echo`);
+}
+const uncovered = PAIRS.filter((pair) => (fired.get(pairName(pair)) ?? 0) < Number(values.coverage));
+console.log(
+  JSON.stringify({
+    seeds,
+    failed: failed.length,
+    firstFailed: failed[0]?.seed,
+    violation: failed[0]?.violations[0],
+    runs,
+    items,
+    events,
+    virtualHours: Math.round(virtual / 3_600_00) / 10,
+    seconds: Math.round(seconds * 100) / 100,
+    seedsPerSecond: Math.round(seeds / seconds),
+    happened: Object.fromEntries([...happened].sort()),
+    uncovered: uncovered.length,
+  }),
+);
+if (failed.length > 0) process.exitCode = 1;

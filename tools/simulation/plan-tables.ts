@@ -1,0 +1,515 @@
+// The planner's schema in memory. Long because it answers the whole PlanStore port; the contract suite
+// (plan-store.contract.ts) holds it and the SQL of PostgresPlanStore to the same answers.
+import {
+  type ChunkSettled,
+  dependenciesMet,
+  formatInstant,
+  type Instant,
+  type JobManifest,
+  type Milliseconds,
+  type RunClosed,
+  runIdOf,
+  type Trace,
+} from '@millrace/core';
+import type { BuiltChunk } from '../../services/planner/src/domain/chunk-builder.ts';
+import { decideTicks } from '../../services/planner/src/domain/decide-ticks.ts';
+import { selectRedrive } from '../../services/planner/src/domain/select-redrive.ts';
+import type {
+  AdmittedTicks,
+  ChunkId,
+  DueChunk,
+  NewRun,
+  OwedFact,
+  PlanningRun,
+  PlanProgress,
+  PlanStore,
+  RedriveRequest,
+} from '../../services/planner/src/plan-store.ts';
+import type { Mutants } from './mutants.ts';
+
+export interface TickRow {
+  readonly nominal: Instant;
+  readonly through: Instant;
+  readonly ticks: number;
+  result: 'ran' | 'skipped' | 'missed';
+}
+
+export interface RunRow extends Omit<NewRun, 'trace'> {
+  trace: Trace;
+  readonly job: string;
+  state: 'waiting' | 'opened' | 'planning' | 'running' | 'closed';
+  generation: number;
+  openedAt: Instant;
+  verdict: string | null;
+  epoch: number;
+  leaseUntil: Instant | undefined;
+  cursor: unknown;
+  nextSeq: number;
+  items: number;
+  duplicates: number;
+  sealed: boolean;
+  progressAt: Instant;
+  facts: readonly OwedFact[];
+  owed: boolean;
+  readonly chunks: ChunkRow[];
+}
+
+export interface ChunkRow {
+  readonly generation: number;
+  readonly seq: number;
+  readonly size: number;
+  readonly payload: string | undefined;
+  state: 'ready' | 'emitted' | 'settled';
+  attempt: number;
+  dueAt: Instant;
+  emittedAt: Instant | undefined;
+  emits: number;
+  outcomes: string | undefined;
+  failures: Record<string, string> | undefined;
+}
+
+/** A port whose answers are there at once. */
+export type Immediate<Port> = {
+  [Method in keyof Port]: Port[Method] extends (...args: infer Args) => Promise<infer Answer> ? (...args: Args) => Answer : never;
+};
+
+/** Every method is one transaction, and nothing else happens while it runs. */
+export class PlanTables implements Immediate<PlanStore> {
+  readonly jobs = new Map<string, { manifest: JobManifest; lastNominal: Instant }>();
+  readonly ticks = new Map<string, Map<Instant, TickRow>>();
+  readonly runs = new Map<string, RunRow>();
+  readonly #now: () => Instant;
+  readonly #mutants: Mutants;
+
+  constructor(now: () => Instant, mutants: Mutants) {
+    this.#now = now;
+    this.#mutants = mutants;
+  }
+
+  now(): Instant {
+    return Math.floor(this.#now());
+  }
+
+  registerJob(manifest: JobManifest, startAfter: Instant): void {
+    const known = this.jobs.get(manifest.name);
+    if (!known) this.jobs.set(manifest.name, { manifest, lastNominal: startAfter });
+    else if (known.manifest.revision !== manifest.revision) known.manifest = manifest;
+  }
+
+  admitTicks(manifest: JobManifest, until: Instant, traceOf: (runId: string) => Trace): AdmittedTicks {
+    const { schedule, name } = manifest;
+    const job = this.jobs.get(name);
+    const decided = { ran: 0, skipped: 0, missed: 0 };
+    const opened: string[] = [];
+    const nothing = { opened, decided, lag: undefined };
+    if (!schedule || !job) return nothing;
+    const now = this.#mutants.on('tick-admitted-early') ? Math.max(until, this.#now()) : this.#now();
+    const decision = decideTicks(schedule, job.lastNominal, Math.min(until, now), now);
+    if (decision.lastNominal <= job.lastNominal) return nothing;
+    const { missed } = decision;
+    if (missed) this.#recordTick(name, { ...missed, result: 'missed' });
+    decided.missed = missed?.ticks ?? 0;
+    const newest = decision.run.at(-1);
+    for (const nominal of decision.run) {
+      const busy = schedule.overlap !== 'allow' && this.#ofJob(name).some((run) => run.state !== 'closed');
+      const waits = busy && (schedule.overlap === 'bufferOne' || nominal !== newest);
+      const record = { nominal, through: nominal, ticks: 1 };
+      if (busy && !waits) {
+        decided.skipped++;
+        this.#recordTick(name, { ...record, result: 'skipped' });
+        continue;
+      }
+      if (waits && schedule.overlap === 'bufferOne') this.#dropWaiting(name);
+      const tick = formatInstant(nominal);
+      const runId = runIdOf(name, tick);
+      const run: NewRun = { runId, tick, nominal, cause: 'tick', manifest, params: {}, limit: undefined, trace: traceOf(runId) };
+      if (this.#insertRun(run, waits ? 'waiting' : 'opened')) opened.push(runId);
+      this.#recordTick(name, { ...record, result: 'ran' });
+      decided.ran++;
+    }
+    job.lastNominal = decision.lastNominal;
+    return { opened, decided, lag: newest === undefined ? undefined : Math.max(0, now - newest) };
+  }
+
+  admitRun(run: NewRun): boolean {
+    return this.#insertRun(run, 'opened');
+  }
+
+  claimRun(jobs: readonly string[], lease: Milliseconds): PlanningRun | undefined {
+    const now = this.#now();
+    let oldest: RunRow | undefined;
+    for (const run of this.runs.values()) {
+      if (run.state === 'closed' || run.state === 'running' || !jobs.includes(run.job)) continue;
+      const free = run.leaseUntil !== undefined && run.leaseUntil < now;
+      if (!(run.state === 'opened' ? free || run.leaseUntil === undefined : run.state === 'planning' && free)) continue;
+      if (!oldest || run.openedAt < oldest.openedAt) oldest = run;
+    }
+    if (!oldest) return undefined;
+    oldest.state = 'planning';
+    oldest.epoch++;
+    oldest.leaseUntil = now + lease;
+    const { runId, job, tick, nominal, cause, params, limit, manifest, openedAt, trace, epoch, cursor, nextSeq, items, duplicates } =
+      oldest;
+    return { runId, job, tick, nominal, cause, params, limit, manifest, openedAt, trace, epoch, cursor, nextSeq, items, duplicates };
+  }
+
+  appendChunks({ runId, epoch }: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, emittedBelow: number): boolean {
+    const run = this.runs.get(runId);
+    const naive = this.#mutants.on('no-epoch-check');
+    const first = chunks[0]?.seq;
+    if (!run) return false;
+    if (!naive && (run.epoch !== epoch || run.state !== 'planning' || (first !== undefined && run.nextSeq !== first))) return false;
+    const now = this.#now();
+    run.cursor = progress.cursor === undefined ? undefined : clone(progress.cursor);
+    run.items = progress.items;
+    run.duplicates = progress.duplicates;
+    run.nextSeq = naive ? Math.max(run.nextSeq, (chunks.at(-1)?.seq ?? -1) + 1) : run.nextSeq + chunks.length;
+    run.leaseUntil = now + 30_000;
+    for (const { seq, size, payload } of chunks) {
+      if (naive && run.chunks.some((chunk) => chunk.seq === seq)) continue;
+      const emitted = seq < emittedBelow;
+      run.chunks.push({
+        generation: 0,
+        seq,
+        size,
+        payload,
+        state: emitted ? 'emitted' : 'ready',
+        attempt: 1,
+        dueAt: now,
+        emittedAt: emitted ? now : undefined,
+        emits: emitted ? 1 : 0,
+        outcomes: undefined,
+        failures: undefined,
+      });
+    }
+    return true;
+  }
+
+  seal(
+    { runId, epoch }: PlanningRun,
+    facts: readonly OwedFact[],
+    duplicates: number,
+    failure?: { code: string; message: string },
+  ): boolean {
+    const run = this.runs.get(runId);
+    if (run?.state !== 'planning' || (run.epoch !== epoch && !this.#mutants.on('no-epoch-check'))) return false;
+    run.state = 'running';
+    run.sealed = failure === undefined;
+    run.leaseUntil = undefined;
+    run.duplicates = duplicates;
+    run.facts = clone(facts);
+    run.owed = true;
+    run.progressAt = this.#now();
+    return true;
+  }
+
+  postponePlanning({ runId, epoch }: PlanningRun, pause: Milliseconds): void {
+    const run = this.runs.get(runId);
+    if (run?.epoch === epoch) run.leaseUntil = this.#now() + pause;
+  }
+
+  expireLeases(): void {
+    for (const run of this.runs.values()) if (run.state === 'planning') run.leaseUntil = this.#now() - 1_000;
+  }
+
+  storedKeys(runId: string, fromSeq: number, chunks: number): { seq: number; keys: readonly string[] }[] {
+    const stored = (this.runs.get(runId)?.chunks ?? []).filter((chunk) => chunk.generation === 0 && chunk.seq >= fromSeq);
+    return stored
+      .sort((a, b) => a.seq - b.seq)
+      .slice(0, chunks)
+      .map(({ seq, payload }) => ({ seq, keys: (JSON.parse(payload ?? '[]') as [string, unknown][]).map(([key]) => key) }));
+  }
+
+  claimChunks(jobs: readonly string[], window: number, limit: number): DueChunk[] {
+    const now = this.#now();
+    const claimed: DueChunk[] = [];
+    for (const run of this.runs.values()) {
+      if ((run.state !== 'planning' && run.state !== 'running') || !jobs.includes(run.job)) continue;
+      let room = -1;
+      for (const chunk of run.chunks) {
+        if (claimed.length >= limit) return claimed;
+        if (chunk.state !== 'ready' || chunk.dueAt > now) continue;
+        if (room < 0) room = Math.max(0, window - run.chunks.filter((other) => other.state === 'emitted').length);
+        if (room === 0) break;
+        room--;
+        chunk.state = 'emitted';
+        chunk.emittedAt = now;
+        chunk.emits++;
+        claimed.push({
+          runId: run.runId,
+          generation: chunk.generation,
+          seq: chunk.seq,
+          job: run.job,
+          tick: run.tick,
+          nominal: run.nominal,
+          params: run.params,
+          openedAt: run.openedAt,
+          trace: run.trace,
+          size: chunk.size,
+          attempt: chunk.attempt,
+          outcomes: chunk.outcomes ?? null,
+          payload: (chunk.payload ?? run.chunks.find((c) => c.generation === 0 && c.seq === chunk.seq)?.payload) as string,
+        });
+      }
+    }
+    return claimed;
+  }
+
+  releaseChunks(chunks: readonly ChunkId[]): void {
+    for (const id of chunks) {
+      const chunk = this.#chunk(id);
+      if (chunk?.state !== 'emitted') continue;
+      chunk.state = 'ready';
+      chunk.emits = Math.max(0, chunk.emits - 1);
+    }
+  }
+
+  nextDue(jobs: readonly string[]): Milliseconds | undefined {
+    const now = this.#now();
+    let soonest: Instant | undefined;
+    for (const run of this.runs.values()) {
+      if (run.state === 'closed' || !jobs.includes(run.job)) continue;
+      for (const { state, dueAt } of run.chunks)
+        if (state === 'ready' && dueAt > now && (soonest === undefined || dueAt < soonest)) soonest = dueAt;
+    }
+    return soonest === undefined ? undefined : soonest - now;
+  }
+
+  settleChunks(settled: readonly (ChunkSettled & { retryIn: Milliseconds | undefined })[]): void {
+    const now = this.#now();
+    const newest = new Map<ChunkRow, (typeof settled)[number]>();
+    for (const fact of settled) {
+      const chunk = this.#chunk(fact);
+      if (!chunk || chunk.state === 'settled' || fact.attempt < chunk.attempt) continue;
+      if ((newest.get(chunk)?.attempt ?? 0) < fact.attempt) newest.set(chunk, fact);
+    }
+    for (const [chunk, fact] of newest) {
+      chunk.state = fact.retryIn === undefined ? 'settled' : 'ready';
+      chunk.attempt = fact.attempt + (fact.retryIn === undefined ? 0 : 1);
+      chunk.dueAt = now + (fact.retryIn ?? 0);
+      chunk.outcomes = fact.outcomes;
+      chunk.failures =
+        fact.failures.length === 0
+          ? undefined
+          : Object.fromEntries(fact.failures.map(({ position, fingerprint }) => [position, fingerprint]));
+      const run = this.runs.get(fact.runId);
+      if (run) run.progressAt = now;
+    }
+  }
+
+  closeRun(closed: RunClosed, dependents: readonly NewRun[]): string[] | 'behind' {
+    const run = this.runs.get(closed.runId);
+    if (run?.generation === closed.generation) {
+      if (run.chunks.some(({ generation, state }) => generation === closed.generation && state !== 'settled')) return 'behind';
+      run.state = 'closed';
+      run.verdict = closed.verdict;
+    }
+    this.#promoteWaiting(closed.job);
+    const opened: string[] = [];
+    for (const dependent of dependents) {
+      const causes = dependent.manifest.after.map(({ job }) => job);
+      const atTick = [...this.runs.values()].filter(({ tick, job }) => tick === closed.tick && causes.includes(job));
+      const verdicts = new Map(atTick.map(({ job, state, verdict }) => [job, state === 'closed' ? verdict : null]));
+      if (dependenciesMet(dependent.manifest.after, verdicts) && this.#insertRun(dependent, 'opened')) opened.push(dependent.runId);
+    }
+    return opened;
+  }
+
+  /** The oldest waiting run of the job opens once nothing of it runs any more. */
+  #promoteWaiting(job: string): void {
+    if (!this.jobs.has(job)) return;
+    const ofJob = this.#ofJob(job);
+    if (ofJob.some(({ state }) => state === 'opened' || state === 'planning' || state === 'running')) return;
+    const waiting = ofJob.filter(({ state }) => state === 'waiting').sort((a, b) => (a.nominal ?? 0) - (b.nominal ?? 0))[0];
+    if (!waiting) return;
+    waiting.state = 'opened';
+    waiting.openedAt = this.#now();
+  }
+
+  redrive(request: RedriveRequest): 'opened' | 'known' | 'open' | 'unknown' | 'empty' {
+    const run = this.runs.get(request.runId);
+    if (!run) return 'unknown';
+    if (run.generation >= request.generation && !this.#mutants.on('redrive-repeats')) return 'known';
+    if (run.state !== 'closed') return 'open';
+    const touched = new Set(run.chunks.filter(({ outcomes }) => /[xrce]/.test(outcomes ?? '')).map(({ seq }) => seq));
+    const layers = run.chunks
+      .filter((chunk) => chunk.outcomes !== undefined && touched.has(chunk.seq))
+      .sort((a, b) => a.seq - b.seq || a.generation - b.generation)
+      .map(({ seq, size, outcomes, failures, payload }) => ({
+        seq,
+        size,
+        outcomes: outcomes as string,
+        failures: failures ?? null,
+        payload: request.keys ? (payload ?? null) : null,
+      }));
+    const generation = run.generation + 1;
+    const { chunks, items, replaced } = selectRedrive(layers, request);
+    if (items === 0) return 'empty';
+    const now = this.#now();
+    for (const { seq, size, outcomes } of chunks)
+      run.chunks.push({
+        generation,
+        seq,
+        size,
+        payload: undefined,
+        state: 'ready',
+        attempt: 1,
+        dueAt: now,
+        emittedAt: undefined,
+        emits: 0,
+        outcomes,
+        failures: undefined,
+      });
+    const about = { runId: run.runId, job: run.job, generation };
+    const opened: OwedFact = {
+      kind: 'run.opened',
+      data: {
+        ...about,
+        tick: run.tick,
+        nominal: run.nominal,
+        cause: 'redrive',
+        openedAt: now,
+        manifest: run.manifest.run,
+        params: run.params,
+      },
+    };
+    const planned: OwedFact = {
+      kind: 'run.planned',
+      data: { ...about, chunks: chunks.length, items, duplicates: 0, plannedAt: now, replaced },
+    };
+    run.facts = [...run.facts, opened, planned];
+    run.owed = true;
+    run.generation = generation;
+    run.state = 'running';
+    run.verdict = null;
+    run.trace = request.trace;
+    run.progressAt = now;
+    return 'opened';
+  }
+
+  resetEmitted(job: string): number {
+    let reset = 0;
+    for (const run of this.#ofJob(job)) {
+      for (const chunk of run.chunks) {
+        if (chunk.state !== 'emitted') continue;
+        chunk.state = 'ready';
+        chunk.dueAt = this.#now();
+        chunk.emits = 0;
+        reset++;
+      }
+    }
+    return reset;
+  }
+
+  resetStalled(job: string, idle: Milliseconds, limit: number): { reset: number; stalled: number } {
+    const now = this.#now();
+    let reset = 0;
+    let stalled = 0;
+    for (const run of this.#ofJob(job)) {
+      if (run.state === 'closed') continue;
+      for (const chunk of run.chunks) {
+        if (chunk.state !== 'emitted' || Math.max(chunk.emittedAt ?? 0, run.progressAt) >= now - idle) continue;
+        if (chunk.emits > limit) {
+          stalled++;
+          continue;
+        }
+        chunk.state = 'ready';
+        chunk.dueAt = now;
+        reset++;
+      }
+    }
+    return { reset, stalled };
+  }
+
+  tellAgain(jobs: readonly string[], idle: Milliseconds): string[] {
+    const now = this.#now();
+    const told: string[] = [];
+    for (const run of this.runs.values()) {
+      if (!jobs.includes(run.job) || run.progressAt > now - idle) continue;
+      if (run.state !== 'running' && !(idle === 0 && run.state === 'planning')) continue;
+      if (idle !== 0 && run.chunks.some((chunk) => chunk.state !== 'settled')) continue;
+      run.owed = true;
+      run.progressAt = now;
+      told.push(run.runId);
+      for (const chunk of run.chunks) {
+        if (chunk.state !== 'settled') continue;
+        chunk.state = 'ready';
+        chunk.dueAt = now;
+        chunk.emits = 0;
+      }
+    }
+    return told;
+  }
+
+  owedFacts(limit: number): { runId: string; facts: readonly OwedFact[]; trace: Trace }[] {
+    const owing: { runId: string; facts: readonly OwedFact[]; trace: Trace }[] = [];
+    for (const { owed, runId, facts, trace } of this.runs.values()) if (owed && owing.length < limit) owing.push({ runId, facts, trace });
+    return owing;
+  }
+
+  /** Seconds since the oldest run that is not closed was opened, by job. */
+  oldestOpen(): ReadonlyMap<string, number> {
+    const oldest = new Map<string, number>();
+    for (const { job, state, openedAt } of this.runs.values())
+      if (state !== 'closed') oldest.set(job, Math.max(oldest.get(job) ?? 0, (this.#now() - openedAt) / 1_000));
+    return oldest;
+  }
+
+  clearOwed(runId: string): void {
+    const run = this.runs.get(runId);
+    if (run) run.owed = false;
+  }
+
+  #ofJob(job: string): RunRow[] {
+    const found: RunRow[] = [];
+    for (const run of this.runs.values()) if (run.job === job) found.push(run);
+    return found;
+  }
+
+  #insertRun(run: NewRun, state: 'opened' | 'waiting'): boolean {
+    if (this.runs.has(run.runId)) return false;
+    this.runs.set(run.runId, {
+      ...run,
+      job: run.manifest.name,
+      state,
+      generation: 0,
+      openedAt: this.#now(),
+      verdict: null,
+      epoch: 0,
+      leaseUntil: undefined,
+      cursor: undefined,
+      nextSeq: 0,
+      items: 0,
+      duplicates: 0,
+      sealed: false,
+      progressAt: this.#now(),
+      facts: [],
+      owed: false,
+      chunks: [],
+    });
+    return true;
+  }
+
+  #dropWaiting(job: string): void {
+    for (const run of this.#ofJob(job)) {
+      if (run.state !== 'waiting') continue;
+      this.runs.delete(run.runId);
+      const tick = run.nominal === null ? undefined : this.ticks.get(job)?.get(run.nominal);
+      if (tick) tick.result = 'skipped';
+    }
+  }
+
+  #recordTick(job: string, tick: TickRow): void {
+    const ticks = this.ticks.get(job) ?? new Map<Instant, TickRow>();
+    this.ticks.set(job, ticks);
+    if (!ticks.has(tick.nominal)) ticks.set(tick.nominal, tick);
+  }
+
+  #chunk({ runId, generation, seq }: ChunkId): ChunkRow | undefined {
+    return this.runs.get(runId)?.chunks.find((chunk) => chunk.seq === seq && chunk.generation === generation);
+  }
+}
+
+function clone<T>(value: T): T {
+  return JSON.parse(JSON.stringify(value)) as T;
+}

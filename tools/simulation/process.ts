@@ -1,0 +1,171 @@
+import { type Instant, type Milliseconds, MillraceError, type Time } from '@millrace/core';
+import type { Logger, Service } from '@millrace/runtime';
+import type { Faults, Phase, Role } from './faults.ts';
+import type { Random } from './random.ts';
+import type { Scheduler, Timer } from './scheduler.ts';
+
+/** What a process lives in. */
+export interface Surroundings {
+  readonly scheduler: Scheduler;
+  readonly random: Random;
+  readonly faults: Faults;
+  /** Called with what must never be said by a service. */
+  complain(what: string): void;
+}
+
+/** Longer than a planning lease, a heartbeat and an ack wait: whoever comes back from this has lost everything. */
+const LONG_PAUSE: readonly [Milliseconds, Milliseconds] = [33_000, 50_000];
+const SHORT_PAUSE: readonly [Milliseconds, Milliseconds] = [50, 2_500];
+
+const NEVER = new Promise<never>(() => {});
+
+/**
+ * One process of the system. Everything that its code may wait for comes from here, so that a crash is final: no
+ * promise of a dead process ever settles, and whatever its code still does goes nowhere. A paused one is told nothing
+ * until it goes on, while what it has sent takes place.
+ *
+ *   call ──before──▶ effect ──after──▶ reply          at both places: crash, pause or failure
+ */
+export class SimProcess {
+  readonly name: string;
+  readonly role: Role;
+  readonly surroundings: Surroundings;
+  readonly time: Time;
+  readonly log: Logger;
+  alive = true;
+  service: Service | undefined;
+  /** Ahead of the true time; only clocks decide by it. */
+  skew: Milliseconds = 0;
+  /** Told when the process has died (true), or when it is paused for long: its connections break. */
+  readonly whenGone: ((dead: boolean) => void)[] = [];
+  wasPaused = false;
+  #resumeAt: Instant = 0;
+  #backlog: (() => void)[] = [];
+
+  constructor(name: string, role: Role, surroundings: Surroundings) {
+    this.name = name;
+    this.role = role;
+    this.surroundings = surroundings;
+    this.time = {
+      now: () => Math.floor(surroundings.scheduler.now + this.skew),
+      sleep: (duration, signal) => this.#sleep(duration, signal),
+    };
+    const say = (level: string) => (fields: object | string, message?: string) => {
+      if (!this.alive) return;
+      const text = typeof fields === 'string' ? fields : (message ?? '');
+      surroundings.scheduler.log(
+        `${name} ${level}: ${text}${typeof fields === 'object' && 'err' in fields ? ` (${String(fields.err)})` : ''}`,
+      );
+      if (level === 'error') surroundings.complain(`${name} logged an error: ${text}`);
+    };
+    this.log = { debug: () => {}, info: () => {}, warn: say('warn'), error: say('error'), child: () => this.log };
+  }
+
+  get paused(): boolean {
+    return this.#resumeAt > this.surroundings.scheduler.now;
+  }
+
+  /** Runs `run` in the process: now, when it goes on, or never. */
+  deliver(run: () => void): void {
+    if (!this.alive) return;
+    if (this.paused) this.#backlog.push(run);
+    else run();
+  }
+
+  /** Runs `run` in the process after `delay`. */
+  later(delay: Milliseconds, run: () => void): Timer {
+    return this.surroundings.scheduler.after(delay, () => this.deliver(run));
+  }
+
+  /** A request over the network: it takes place as a whole or not at all, and the answer may get lost. */
+  call<T>(method: string, effect: () => T | Promise<T>, failure: (phase: Phase) => unknown = lostConnection, detail = ''): Promise<T> {
+    if (!this.alive) return NEVER;
+    const { scheduler, random, faults } = this.surroundings;
+    return new Promise<T>((resolve, reject) => {
+      const reply = (answer: () => void) => void this.later(random.next() * 2, answer);
+      const done = (value: T) => {
+        switch (faults.take(this.role, method, 'after')) {
+          case 'crash':
+            return this.crash(`after ${method}`);
+          case 'pause':
+            this.pause(`after ${method}`);
+            break;
+          case 'fail':
+            scheduler.log(`${this.name} ${method}: the answer is lost`);
+            return reply(() => reject(failure('after')));
+        }
+        reply(() => resolve(value));
+      };
+      const takePlace = () => {
+        scheduler.log(`${this.name} ${method} ${detail}`);
+        try {
+          const value = effect();
+          if (value instanceof Promise) value.then(done, (error: unknown) => reply(() => reject(error)));
+          else done(value);
+        } catch (error) {
+          reply(() => reject(error));
+        }
+      };
+      this.later(random.next() * 2, () => {
+        switch (faults.take(this.role, method, 'before')) {
+          case 'crash':
+            return this.crash(`before ${method}`);
+          case 'pause':
+            this.pause(`before ${method}`);
+            return this.deliver(takePlace);
+          case 'fail':
+            scheduler.log(`${this.name} ${method}: fails`);
+            return reply(() => reject(failure('before')));
+        }
+        takePlace();
+      });
+    });
+  }
+
+  crash(where: string): void {
+    if (!this.alive) return;
+    this.surroundings.scheduler.log(`${this.name} CRASHES ${where}`);
+    this.alive = false;
+    this.#backlog = [];
+    for (const tell of this.whenGone) tell(true);
+  }
+
+  pause(where: string, long = this.surroundings.faults.longPauses && this.surroundings.random.chance(0.5)): void {
+    const { scheduler, random } = this.surroundings;
+    const [from, to] = long ? LONG_PAUSE : SHORT_PAUSE;
+    const duration = random.int(from, to);
+    scheduler.log(`${this.name} PAUSES ${where} for ${duration}`);
+    this.wasPaused = true;
+    this.#resumeAt = Math.max(this.#resumeAt, scheduler.now + duration);
+    const resumeAt = this.#resumeAt;
+    scheduler.after(duration, () => {
+      if (resumeAt === this.#resumeAt) this.resume();
+    });
+    if (long) for (const tell of this.whenGone) tell(false);
+  }
+
+  resume(): void {
+    this.#resumeAt = 0;
+    const backlog = this.#backlog;
+    this.#backlog = [];
+    for (const run of backlog) this.deliver(run);
+  }
+
+  #sleep(duration: Milliseconds, signal?: AbortSignal): Promise<void> {
+    if (!this.alive) return NEVER;
+    if (signal?.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const wake = () => {
+        timer.run = undefined;
+        signal?.removeEventListener('abort', wake);
+        resolve();
+      };
+      const timer = this.later(duration, wake);
+      signal?.addEventListener('abort', wake, { once: true });
+    });
+  }
+}
+
+export function lostConnection(): unknown {
+  return new MillraceError('MR3001', 'simulated: the connection was lost');
+}

@@ -1,0 +1,70 @@
+import type { FactBatch, LedgerStore } from '../../services/audit/src/ledger-store.ts';
+import type { PlanStore } from '../../services/planner/src/plan-store.ts';
+import { type LedgerTables, runsOf } from './ledger-tables.ts';
+import type { Locks } from './locks.ts';
+import type { Mutants } from './mutants.ts';
+import type { PlanTables } from './plan-tables.ts';
+import { lostConnection, type SimProcess } from './process.ts';
+
+/** The planner's port over the network: each method is one request, as each is one transaction. */
+export function planStoreOf(tables: PlanTables, process: SimProcess): PlanStore {
+  const deadlock = () =>
+    process.surroundings.random.chance(0.3)
+      ? Object.assign(new Error('simulated: deadlock detected'), { code: '40P01' })
+      : lostConnection();
+  return new Proxy({} as PlanStore, {
+    get:
+      (_, method: keyof PlanTables & string) =>
+      (...args: unknown[]) =>
+        process.call(
+          `plan.${method}`,
+          () => (tables[method] as (...args: unknown[]) => unknown)(...args),
+          (phase) => (phase === 'before' ? deadlock() : lostConnection()),
+          detailOf(args),
+        ),
+  });
+}
+
+function detailOf([first]: readonly unknown[]): string {
+  if (typeof first === 'string') return first;
+  if (Array.isArray(first))
+    return first
+      .map((one) => (typeof one === 'object' && one ? `${one.runId}/${one.generation}/${one.seq}/${one.outcomes ?? ''}` : ''))
+      .join(' ');
+  if (typeof first === 'object' && first !== null)
+    return String((first as { runId?: unknown; name?: unknown }).runId ?? (first as { name?: unknown }).name);
+  return '';
+}
+
+/** The audit's port: a fold reads, thinks and writes under the locks of its runs, while others do the same with theirs. */
+export function ledgerStoreOf(tables: LedgerTables, locks: Locks, process: SimProcess, mutants: Mutants): LedgerStore {
+  const { scheduler, random } = process.surroundings;
+  return {
+    fold: (batch: FactBatch) =>
+      process.call(
+        'ledger.fold',
+        async () => {
+          const transaction = {};
+          locks.releaseWith(process, transaction);
+          try {
+            if (!mutants.on('fold-without-lock')) for (const runId of runsOf(batch)) await locks.take(`run ${runId}`, transaction);
+            if (!process.alive) return new Map();
+            const change = tables.prepare(batch);
+            await new Promise<void>((resolve) => scheduler.after(random.next() * 3, resolve));
+            if (process.alive) tables.commit(change);
+            return change.gained;
+          } finally {
+            locks.release(transaction);
+          }
+        },
+        (phase) =>
+          phase === 'before' && random.chance(0.3)
+            ? Object.assign(new Error('simulated: could not serialize'), { code: '40001' })
+            : lostConnection(),
+        batch.settled.map((fact) => `${fact.runId}/${fact.generation}/${fact.seq}:${fact.attempt}:${fact.outcomes}`).join(' '),
+      ),
+    standing: () => process.call('ledger.standing', () => tables.standing()),
+    outbox: (limit) => process.call('ledger.outbox', () => tables.owed(limit)),
+    clearOutbox: (ids) => process.call('ledger.clearOutbox', () => tables.clear(ids), lostConnection, ids.join(' ')),
+  };
+}

@@ -1,0 +1,391 @@
+import { type Envelope, type Milliseconds, Redrive, Trigger } from '@millrace/core';
+import type { Platform, Service } from '@millrace/runtime';
+import { Audit } from '../../services/audit/src/audit.ts';
+import { Clock } from '../../services/clock/src/clock.ts';
+import { Planner } from '../../services/planner/src/planner.ts';
+import { Processor } from '../../services/processor/src/processor.ts';
+import { SimEventBroker } from './event-broker.ts';
+import { Faults, PAIRS, type Role } from './faults.ts';
+import { InboxTables, inboxOf } from './inbox-tables.ts';
+import { checkInvariants } from './invariants.ts';
+import { LedgerTables } from './ledger-tables.ts';
+import { Locks } from './locks.ts';
+import { Mutants } from './mutants.ts';
+import { PlanTables } from './plan-tables.ts';
+import { SimProcess, type Surroundings } from './process.ts';
+import { type EventTrouble, type Profile, profileOf, type WorkTrouble } from './profiles.ts';
+import { Random } from './random.ts';
+import { Scheduler } from './scheduler.ts';
+import { ledgerStoreOf, planStoreOf } from './stores.ts';
+import { SimWorkBroker } from './work-broker.ts';
+import { NOON, Workload } from './workload.ts';
+
+const REPLICAS: Readonly<Record<Role, number>> = { clock: 2, planner: 2, processor: 2, audit: 2 };
+/** Trouble that nobody aimed happens in this time after the start. */
+const TROUBLE: Milliseconds = 12_000;
+/** Once the trouble is over, everything must be done within this. */
+const PATIENCE: Milliseconds = 15 * 60_000;
+const MOST_EVENTS = 400_000;
+
+export interface Verdict {
+  readonly seed: number;
+  readonly profile: string;
+  readonly hash: string;
+  readonly events: number;
+  readonly virtual: Milliseconds;
+  readonly runs: number;
+  readonly items: number;
+  readonly violations: readonly string[];
+  readonly tail: readonly string[];
+  readonly faults: Faults;
+}
+
+/** One seed: a small installation of several processes of each service, its brokers and databases, and what befalls them. */
+export class World {
+  readonly seed: number;
+  readonly profile: Profile;
+  readonly random: Random;
+  readonly scheduler: Scheduler;
+  readonly faults: Faults;
+  readonly workload: Workload;
+  readonly plan: PlanTables;
+  readonly ledger: LedgerTables;
+  readonly inbox: InboxTables;
+  readonly work: SimWorkBroker;
+  readonly events: SimEventBroker;
+  /** Redrives that were asked for, by run. */
+  readonly redriven = new Set<string>();
+  readonly complaints: string[] = [];
+  readonly stalls = { reset: 0, told: 0 };
+  readonly #mutants: Mutants;
+  readonly #processes: SimProcess[] = [];
+  readonly #chunkItems: number;
+  readonly #bookLocks = new Locks();
+  #launched = 0;
+  #calm = false;
+
+  constructor(seed: number, mutants = new Mutants(), echo = false) {
+    this.seed = seed;
+    this.profile = profileOf(seed);
+    this.random = new Random(seed);
+    this.scheduler = new Scheduler(NOON - 2_000, new Random(seed, 1), echo);
+    this.faults = new Faults(new Random(seed, 2));
+    this.workload = new Workload(new Random(seed, 3));
+    this.#mutants = mutants;
+    this.#chunkItems = this.random.int(3, 7);
+    const now = () => Math.floor(this.scheduler.now);
+    this.plan = new PlanTables(now, mutants);
+    this.ledger = new LedgerTables(now, mutants);
+    this.inbox = new InboxTables(now);
+    this.work = new SimWorkBroker(this.scheduler, new Random(seed, 4), this.faults, mutants);
+    this.events = new SimEventBroker(this.scheduler, new Random(seed, 5), this.faults);
+    this.#watchReconciler();
+  }
+
+  async run(): Promise<Verdict> {
+    const unhandled = (reason: unknown) => this.complaints.push(`I5 unhandled rejection: ${String((reason as Error)?.stack ?? reason)}`);
+    process.on('unhandledRejection', unhandled);
+    this.scheduler.log(`seed ${this.seed}, ${this.profile.name}`);
+    this.#plantFaults();
+    for (const role of Object.keys(REPLICAS) as Role[])
+      for (let i = 0; i < REPLICAS[role]; i++) this.#launch(role, this.random.int(0, 1_500));
+    this.#askForRuns();
+    const deadline = this.scheduler.now + TROUBLE + PATIENCE;
+    let done = false;
+    let quiet = 0;
+    const look = () => {
+      // Twice, so that nothing was merely between two places.
+      quiet = this.#isAtRest() ? quiet + 1 : 0;
+      done = quiet >= 2 || this.scheduler.now > deadline;
+      if (!done) this.scheduler.after(quiet > 0 ? 50 : 500, look);
+    };
+    this.scheduler.after(3_000, look);
+    await this.scheduler.run(() => done || this.scheduler.events > MOST_EVENTS || this.complaints.length > 0);
+    // Rejections that nobody handled are told after the microtasks.
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off('unhandledRejection', unhandled);
+    const violations = [...this.complaints, ...(quiet >= 2 ? checkInvariants(this) : this.complaints.length > 0 ? [] : this.#stuck())];
+    for (const one of this.#processes) one.alive = false;
+    let items = 0;
+    for (const run of this.plan.runs.values()) items += run.items;
+    return {
+      seed: this.seed,
+      profile: this.profile.name,
+      hash: this.scheduler.hash,
+      events: this.scheduler.events,
+      virtual: this.scheduler.now - NOON + 2_000,
+      runs: this.plan.runs.size,
+      items,
+      violations,
+      tail: this.scheduler.tail,
+      faults: this.faults,
+    };
+  }
+
+  #launch(role: Role, delay: Milliseconds): void {
+    this.scheduler.after(delay, () => {
+      const surroundings: Surroundings = {
+        scheduler: this.scheduler,
+        random: this.random,
+        faults: this.faults,
+        complain: (what) => this.complaints.push(`I5 ${what}`),
+      };
+      const one = new SimProcess(`${role}-${++this.#launched}`, role, surroundings);
+      if (this.profile.skew && role === 'clock' && this.random.chance(0.5)) one.skew = this.random.int(-600_000, 600_000);
+      this.#processes.push(one);
+      one.whenGone.push((dead) => {
+        if (!dead) return;
+        this.#processes.splice(this.#processes.indexOf(one), 1);
+        this.#launch(role, this.random.int(200, 4_000));
+      });
+      one.service = this.#serviceOf(one);
+      this.scheduler.log(`${one.name} starts`);
+      one.service.start().catch((error: unknown) => one.crash(`at its start: ${String(error)}`));
+    });
+  }
+
+  #serviceOf(one: SimProcess): Service {
+    const { role, time, log } = one;
+    const jobs = role === 'planner' || role === 'processor' ? this.workload.load(one) : new Map();
+    const query = <Row>() => one.call('source.query', () => ({ rows: [] as Row[], rowCount: 0 }));
+    const platform: Platform = {
+      instance: one.name,
+      time,
+      random: this.random.next,
+      log,
+      database: { kind: 'pg', query, transaction: () => Promise.reject(new Error('not simulated')), close: async () => {} },
+      work: this.work.connect(one),
+      events: this.events.connect(one),
+      jobs,
+    };
+    switch (role) {
+      case 'clock':
+        return new Clock(platform, { poll: 3_000 });
+      case 'planner':
+        return new Planner(
+          platform,
+          {
+            window: this.random.pick([2, 5, 50]),
+            chunkItems: this.#chunkItems,
+            planning: 1,
+            scanEvery: 15_000,
+            retention: 0,
+            inboxRetention: 0,
+            firstTick: 'now',
+            alone: false,
+          },
+          planStoreOf(this.plan, one),
+        );
+      case 'processor':
+        return new Processor({
+          jobs,
+          work: platform.work,
+          events: platform.events,
+          openInbox: () => one.call('inbox.open', () => inboxOf(this.inbox, one, this.#mutants)),
+          time,
+          log,
+          config: { prefetch: 2 },
+        });
+      case 'audit':
+        return new Audit(platform, ledgerStoreOf(this.ledger, this.#bookLocks, one, this.#mutants));
+      default:
+        return role satisfies never;
+    }
+  }
+
+  /** Aimed faults stay armed to the end; strays and troubles of the brokers come in the first seconds. */
+  #plantFaults(): void {
+    const { roles, longPauses = false, disorder = 0, work = [], events = [], deploys } = this.profile;
+    const random = new Random(this.seed, 6);
+    this.faults.enabled = true;
+    this.faults.longPauses = longPauses;
+    const pairs = PAIRS.filter(({ role }) => roles.includes(role));
+    if (pairs.length > 0) {
+      for (let i = 0; i < 4; i++) this.faults.aim(random.pick(pairs), random.int(1, 6));
+      if (random.chance(0.5)) this.faults.scatter(random.pick([0.001, 0.004, 0.012]), roles);
+    }
+    if (random.chance(0.7)) {
+      this.work.disorder = disorder;
+      this.events.disorder = disorder;
+    }
+    const soon = () => random.int(500, TROUBLE - 2_000);
+    for (let i = random.int(1, 3); i > 0 && work.length > 0; i--) this.#troubleWork(random.pick(work), soon(), random);
+    for (let i = random.int(1, 2); i > 0 && events.length > 0; i--) this.#troubleEvents(random.pick(events), soon(), random);
+    if (deploys) for (let i = random.int(1, 4); i > 0; i--) this.scheduler.after(soon(), () => this.#redeploy());
+    if (this.profile.skew)
+      this.scheduler.after(soon(), () => {
+        for (const one of this.#processes) if (one.role === 'clock') one.skew += random.int(-300_000, 300_000);
+        this.faults.happened('clocks jump');
+      });
+    this.scheduler.after(TROUBLE, () => this.#calmDown());
+  }
+
+  #calmDown(): void {
+    this.scheduler.log('trouble is over');
+    this.faults.scatter(0, []);
+    this.work.disorder = 0;
+    this.events.disorder = 0;
+    this.work.unblock();
+    this.events.comeBack();
+    this.#calm = true;
+  }
+
+  #troubleWork(trouble: WorkTrouble, at: Milliseconds, random: Random): void {
+    this.scheduler.after(at, () => {
+      switch (trouble) {
+        case 'wipe':
+          this.work.wipe();
+          break;
+        case 'cut':
+          this.work.cutSomebody();
+          break;
+        case 'cancel':
+          this.work.cancelSomebody();
+          break;
+        case 'block':
+          this.work.block();
+          this.scheduler.after(random.int(500, 6_000), () => this.work.unblock());
+          break;
+        case 'vanish': {
+          // Nothing is lost with an empty queue; somebody else makes it again, so that no planner notices.
+          const queue = `millrace.chunks.${random.pick(this.workload.jobs).name}`;
+          if (!this.work.isEmpty(queue)) return this.#troubleWork(trouble, 40, random);
+          this.work.deleteQueue(queue);
+          this.scheduler.after(random.int(20, 1_500), () => this.work.declareQueue(queue));
+          break;
+        }
+        default:
+          trouble satisfies never;
+      }
+      this.faults.happened(`work: ${trouble}`);
+    });
+  }
+
+  #troubleEvents(trouble: EventTrouble, at: Milliseconds, random: Random): void {
+    this.scheduler.after(at, () => {
+      this.faults.happened(`events: ${trouble}`);
+      if (trouble === 'wipe') return this.events.wipe();
+      this.events.goAway();
+      this.scheduler.after(random.int(500, 8_000), () => this.events.comeBack());
+    });
+  }
+
+  /** SIGTERM: the service drains, the process ends, another takes its place. */
+  #redeploy(): void {
+    const running = this.#processes.filter((one) => one.service);
+    if (running.length === 0) return;
+    const one = this.random.pick(running);
+    this.scheduler.log(`${one.name} is told to stop`);
+    this.faults.happened('deploy');
+    const end = () => one.crash('having been stopped');
+    one.service?.stop().then(end, end);
+    this.scheduler.after(30_000, () => {
+      if (!one.alive) return;
+      if (!one.wasPaused) this.complaints.push(`I5 ${one.name} did not stop within 30 s`);
+      one.crash('for not having stopped');
+    });
+  }
+
+  /** A person who triggers runs, asks for redrives, and repeats it until it shows. */
+  #askForRuns(): void {
+    for (const { job, key } of this.workload.triggers) {
+      const ask = () => {
+        if (this.plan.runs.has(`${job}@manual:${key}`)) return;
+        this.#send(Trigger.envelope({ job, key, requestedAt: Math.floor(this.scheduler.now) }, Math.floor(this.scheduler.now)));
+        this.scheduler.after(10_000, ask);
+      };
+      this.scheduler.after(this.random.int(0, 6_000), () => {
+        ask();
+        if (this.random.chance(0.4)) ask();
+      });
+    }
+  }
+
+  #send(message: Envelope): void {
+    this.scheduler.log(`somebody asks ${message.id}`);
+    this.events.append(message);
+  }
+
+  /** Asks for the redrive of runs that closed with failures; true when one was asked for. */
+  #redriveWhatFailed(): boolean {
+    if (!this.workload.redriven) return false;
+    let asked = false;
+    for (const run of this.plan.runs.values()) {
+      if (run.state !== 'closed' || this.redriven.has(run.runId)) continue;
+      if (!run.chunks.some(({ outcomes }) => /[xr]/.test(outcomes ?? ''))) continue;
+      this.workload.mended = true;
+      this.redriven.add(run.runId);
+      asked = true;
+      const ask = () => {
+        if (run.generation >= 1) return;
+        this.#send(
+          Redrive.envelope(
+            { runId: run.runId, job: run.job, generation: 1, requestedAt: Math.floor(this.scheduler.now) },
+            Math.floor(this.scheduler.now),
+          ),
+        );
+        this.scheduler.after(10_000, ask);
+      };
+      ask();
+      if (this.random.chance(0.5)) ask();
+    }
+    return asked;
+  }
+
+  /** Nothing is left to do, for anybody. */
+  #isAtRest(): boolean {
+    if (this.scheduler.now < NOON + 9_000) return false;
+    for (const run of this.plan.runs.values()) if (run.state !== 'closed' || run.owed) return false;
+    for (const run of this.workload.triggeredRuns) if (!this.plan.runs.has(run)) return false;
+    const decided = this.plan.ticks.get('timed');
+    for (const tick of this.workload.ticks) if (!decided?.has(tick)) return false;
+    for (const { nominal, result } of decided?.values() ?? [])
+      if (result === 'ran' && !this.plan.runs.has(this.workload.tickRun(nominal).replace('timed@', 'behind@'))) return false;
+    if (this.ledger.outbox.size > 0 || this.work.unsettled > 0 || this.events.unsettled > 0) return false;
+    if (this.#redriveWhatFailed()) return false;
+    for (const runId of this.redriven) if (this.plan.runs.get(runId)?.generation !== 1) return false;
+    for (const book of this.ledger.books.values()) if (book.state !== 'closed') return false;
+    return (
+      this.#calm ||
+      (!this.profile.deploys &&
+        !this.profile.skew &&
+        this.profile.roles.length + (this.profile.work?.length ?? 0) + (this.profile.events?.length ?? 0) === 0)
+    );
+  }
+
+  #stuck(): string[] {
+    const open = [...this.plan.runs.values()]
+      .filter(({ state, owed }) => state !== 'closed' || owed)
+      .map(
+        (run) => `${run.runId} is ${run.state}, its chunks ${run.chunks.map((c) => `${c.seq}:${c.state}:${c.outcomes ?? '?'}`).join(' ')}`,
+      );
+    const missing = this.workload.triggeredRuns.filter((run) => !this.plan.runs.has(run)).map((run) => `${run} was never opened`);
+    const ticks = this.workload.ticks
+      .filter((tick) => !this.plan.ticks.get('timed')?.has(tick))
+      .map((tick) => `tick ${tick} was never decided`);
+    const books = [...this.ledger.books.values()]
+      .filter(({ state }) => state !== 'closed')
+      .map(({ runId, state }) => `the book of ${runId} is ${state}`);
+    const left = `${this.work.unsettled} chunks and ${this.events.unsettled} events unsettled, ${this.ledger.outbox.size} in the outbox`;
+    return [`I4 stuck: ${[...open, ...missing, ...ticks, ...books, left].join('; ')}`];
+  }
+
+  /** What the reconciler had to do is seen at the tables. */
+  #watchReconciler(): void {
+    const { plan, stalls } = this;
+    const resetStalled = plan.resetStalled.bind(plan);
+    plan.resetStalled = (job, idle, limit) => {
+      const result = resetStalled(job, idle, limit);
+      stalls.reset += result.reset;
+      if (result.reset > 0) this.scheduler.log(`the reconciler sends ${result.reset} chunks of ${job} again`);
+      return result;
+    };
+    const tellAgain = plan.tellAgain.bind(plan);
+    plan.tellAgain = (jobs, idle) => {
+      const told = tellAgain(jobs, idle);
+      stalls.told += told.length;
+      if (told.length > 0) this.scheduler.log(`the reconciler tells ${told.join(' ')} again`);
+      return told;
+    };
+  }
+}
