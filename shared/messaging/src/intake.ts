@@ -8,6 +8,18 @@ export interface Arrival {
   settle(verdict: Verdict): void | Promise<void>;
 }
 
+/** Runs something after a delay; with 0 after the turn of the event loop, so that everything one packet brought travels together. */
+export type Later = (delay: Milliseconds, run: () => void) => () => void;
+
+const later: Later = (delay, run) => {
+  if (delay === 0) {
+    const immediate = setImmediate(run);
+    return () => clearImmediate(immediate);
+  }
+  const timer = setTimeout(run, delay);
+  return () => clearTimeout(timer);
+};
+
 const FIRST_PAUSE: Milliseconds = 250;
 const LONGEST_PAUSE: Milliseconds = 30_000;
 
@@ -22,11 +34,12 @@ export class Intake {
   readonly #calls: number;
   readonly #linger: Milliseconds;
   readonly #log: Log;
-  readonly #defer: (run: () => void) => void;
+  readonly #later: Later;
   readonly #running = new Set<Promise<void>>();
   #waiting: Arrival[] = [];
   #scheduled = false;
-  #resting: NodeJS.Timeout | undefined;
+  /** Cancels the rest between two groups. */
+  #resting: (() => void) | undefined;
   #closed = false;
 
   constructor(
@@ -36,8 +49,8 @@ export class Intake {
       readonly prefetch: number;
       readonly linger?: Milliseconds | undefined;
       readonly log: Log;
-      /** Runs something a moment later. Default: after the turn of the event loop, so that everything one packet brought travels together. */
-      readonly defer?: (run: () => void) => void;
+      /** Default: the timers of this process. */
+      readonly later?: Later;
     },
   ) {
     this.#handler = handler;
@@ -45,7 +58,7 @@ export class Intake {
     this.#calls = Math.max(1, Math.ceil(options.prefetch / this.#batch));
     this.#linger = options.linger ?? 0;
     this.#log = options.log;
-    this.#defer = options.defer ?? setImmediate;
+    this.#later = options.later ?? later;
   }
 
   /** False once drained: the adapter gives the arrival back. */
@@ -64,7 +77,7 @@ export class Intake {
   /** Waits for the running calls. Returns what was never started, for the adapter to give back. */
   async drain(): Promise<readonly Arrival[]> {
     this.#closed = true;
-    clearTimeout(this.#resting);
+    this.#resting?.();
     const rest = this.#waiting;
     this.#waiting = [];
     while (this.#running.size > 0) await Promise.all(this.#running);
@@ -74,7 +87,7 @@ export class Intake {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    this.#defer(() => {
+    this.#later(0, () => {
       this.#scheduled = false;
       while (this.#waiting.length > 0 && this.#running.size < this.#calls) {
         if (this.#resting !== undefined && this.#waiting.length < this.#batch) return;
@@ -84,11 +97,11 @@ export class Intake {
   }
 
   #rest(): void {
-    clearTimeout(this.#resting);
-    this.#resting = setTimeout(() => {
+    this.#resting?.();
+    this.#resting = this.#later(this.#linger, () => {
       this.#resting = undefined;
       if (this.#waiting.length > 0) this.#schedule();
-    }, this.#linger);
+    });
   }
 
   #start(group: readonly Arrival[]): void {
