@@ -3,7 +3,7 @@ import type { Bucket, Delivery, EventBroker, Handler, PublishOptions, SubscribeO
 import { Intake } from '../../shared/messaging/src/intake.ts';
 import { matcherOf, parkedSubject, REASON_HEADER, streamOf } from '../../shared/messaging/src/parking.ts';
 import type { Faults } from './faults.ts';
-import type { SimProcess } from './process.ts';
+import { laterOf, type SimProcess } from './process.ts';
 import type { Random } from './random.ts';
 import type { Scheduler } from './scheduler.ts';
 
@@ -177,7 +177,13 @@ export class SimEventBroker {
       reader: undefined,
       unsettled: 0,
       draining: false,
-      intake: new Intake(handler, { batch: options.batch ?? 1, prefetch, log: process.log, defer: (run) => void process.later(0, run) }),
+      intake: new Intake(handler, {
+        batch: options.batch ?? 1,
+        prefetch,
+        log: process.log,
+        linger: options.linger,
+        later: laterOf(process),
+      }),
     };
     this.#pullers.set(puller, { source, durable: options.durable });
     this.#look(puller, 0);

@@ -19,6 +19,7 @@ import type {
   ChunkId,
   DueChunk,
   NewRun,
+  NextSending,
   OwedFact,
   PlanningRun,
   PlanProgress,
@@ -247,6 +248,7 @@ export class PlanTables implements Immediate<PlanStore> {
           trace: run.trace,
           size: chunk.size,
           attempt: chunk.attempt,
+          emits: chunk.emits,
           outcomes: chunk.outcomes ?? null,
           payload: (chunk.payload ?? run.chunks.find((c) => c.generation === 0 && c.seq === chunk.seq)?.payload) as string,
         });
@@ -275,18 +277,22 @@ export class PlanTables implements Immediate<PlanStore> {
     return soonest === undefined ? undefined : soonest - now;
   }
 
-  settleChunks(settled: readonly (ChunkSettled & { retryIn: Milliseconds | undefined })[]): void {
+  settleChunks(settled: readonly (ChunkSettled & { next: NextSending | undefined })[]): void {
     const now = this.#now();
+    const attemptAfter = (fact: (typeof settled)[number]) => fact.next?.attempt ?? fact.attempt;
     const newest = new Map<ChunkRow, (typeof settled)[number]>();
     for (const fact of settled) {
       const chunk = this.#chunk(fact);
-      if (!chunk || chunk.state === 'settled' || fact.attempt < chunk.attempt) continue;
-      if ((newest.get(chunk)?.attempt ?? 0) < fact.attempt) newest.set(chunk, fact);
+      if (!chunk) continue;
+      const other = newest.get(chunk);
+      if (!other || attemptAfter(other) < attemptAfter(fact)) newest.set(chunk, fact);
     }
     for (const [chunk, fact] of newest) {
-      chunk.state = fact.retryIn === undefined ? 'settled' : 'ready';
-      chunk.attempt = fact.attempt + (fact.retryIn === undefined ? 0 : 1);
-      chunk.dueAt = now + (fact.retryIn ?? 0);
+      if (chunk.state === 'settled' || fact.attempt < chunk.attempt) continue;
+      chunk.state = fact.next ? 'ready' : 'settled';
+      chunk.attempt = attemptAfter(fact);
+      if (fact.next) chunk.emits = 0;
+      chunk.dueAt = now + (fact.next?.in ?? 0);
       chunk.outcomes = fact.outcomes;
       chunk.failures =
         fact.failures.length === 0
@@ -394,7 +400,7 @@ export class PlanTables implements Immediate<PlanStore> {
         if (chunk.state !== 'emitted') continue;
         chunk.state = 'ready';
         chunk.dueAt = this.#now();
-        chunk.emits = 0;
+        chunk.emits = 1;
         reset++;
       }
     }

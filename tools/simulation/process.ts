@@ -1,5 +1,6 @@
 import { type Instant, type Milliseconds, MillraceError, type Time } from '@millrace/core';
 import type { Logger, Service } from '@millrace/runtime';
+import type { Later } from '../../shared/messaging/src/intake.ts';
 import type { Faults, Phase, Role } from './faults.ts';
 import type { Random } from './random.ts';
 import type { Scheduler, Timer } from './scheduler.ts';
@@ -168,4 +169,14 @@ export class SimProcess {
 
 export function lostConnection(): unknown {
   return new MillraceError('MR3001', 'simulated: the connection was lost');
+}
+
+/** The timers of the process, for the part of the adapters that is not simulated. */
+export function laterOf(process: SimProcess): Later {
+  return (delay, run) => {
+    const timer = process.later(delay, run);
+    return () => {
+      timer.run = undefined;
+    };
+  };
 }

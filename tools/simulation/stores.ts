@@ -63,6 +63,7 @@ export function ledgerStoreOf(tables: LedgerTables, locks: Locks, process: SimPr
             : lostConnection(),
         batch.settled.map((fact) => `${fact.runId}/${fact.generation}/${fact.seq}:${fact.attempt}:${fact.outcomes}`).join(' '),
       ),
+    purge: () => Promise.reject(new Error('the simulated audit keeps everything')),
     standing: () => process.call('ledger.standing', () => tables.standing()),
     outbox: (limit) => process.call('ledger.outbox', () => tables.owed(limit)),
     clearOutbox: (ids) => process.call('ledger.clearOutbox', () => tables.clear(ids), lostConnection, ids.join(' ')),

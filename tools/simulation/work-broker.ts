@@ -4,7 +4,7 @@ import { Intake } from '../../shared/messaging/src/intake.ts';
 import { REASON_HEADER } from '../../shared/messaging/src/parking.ts';
 import type { Faults } from './faults.ts';
 import type { Mutants } from './mutants.ts';
-import type { SimProcess } from './process.ts';
+import { laterOf, type SimProcess } from './process.ts';
 import type { Random } from './random.ts';
 import type { Scheduler } from './scheduler.ts';
 
@@ -246,7 +246,13 @@ export class SimWorkBroker {
         prefetch,
         unacked: new Set(),
         queue: undefined,
-        intake: new Intake(handler, { batch: options.batch ?? 1, prefetch, log: process.log, defer: (run) => void process.later(0, run) }),
+        intake: new Intake(handler, {
+          batch: options.batch ?? 1,
+          prefetch,
+          log: process.log,
+          linger: options.linger,
+          later: laterOf(process),
+        }),
       };
       return consumer;
     };

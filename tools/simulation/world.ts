@@ -184,10 +184,10 @@ export class World {
           openInbox: () => one.call('inbox.open', () => inboxOf(this.inbox, one, this.#mutants)),
           time,
           log,
-          config: { prefetch: 2 },
+          config: { prefetch: 2, children: 1, childHeap: 0, budget: 300_000 },
         });
       case 'audit':
-        return new Audit(platform, ledgerStoreOf(this.ledger, this.#bookLocks, one, this.#mutants));
+        return new Audit(platform, { retention: 0 }, ledgerStoreOf(this.ledger, this.#bookLocks, one, this.#mutants));
       default:
         return role satisfies never;
     }
