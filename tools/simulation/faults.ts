@@ -16,6 +16,8 @@ export const POINTS: Readonly<Record<Role, readonly string[]>> = {
     'plan.claimRun',
     'plan.appendChunks',
     'plan.seal',
+    'plan.renewLease',
+    'plan.discardPlan',
     'plan.postponePlanning',
     'plan.storedKeys',
     'plan.claimChunks',

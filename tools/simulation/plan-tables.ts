@@ -48,6 +48,8 @@ export interface RunRow extends Omit<NewRun, 'trace'> {
   nextSeq: number;
   items: number;
   duplicates: number;
+  /** How often its source has failed. */
+  failures: number;
   sealed: boolean;
   progressAt: Instant;
   facts: readonly OwedFact[];
@@ -149,9 +151,42 @@ export class PlanTables implements Immediate<PlanStore> {
     oldest.state = 'planning';
     oldest.epoch++;
     oldest.leaseUntil = now + lease;
-    const { runId, job, tick, nominal, cause, params, limit, manifest, openedAt, trace, epoch, cursor, nextSeq, items, duplicates } =
-      oldest;
-    return { runId, job, tick, nominal, cause, params, limit, manifest, openedAt, trace, epoch, cursor, nextSeq, items, duplicates };
+    const {
+      runId,
+      job,
+      tick,
+      nominal,
+      cause,
+      params,
+      limit,
+      manifest,
+      openedAt,
+      trace,
+      epoch,
+      cursor,
+      nextSeq,
+      items,
+      duplicates,
+      failures,
+    } = oldest;
+    return {
+      runId,
+      job,
+      tick,
+      nominal,
+      cause,
+      params,
+      limit,
+      manifest,
+      openedAt,
+      trace,
+      epoch,
+      cursor,
+      nextSeq,
+      items,
+      duplicates,
+      failures,
+    };
   }
 
   appendChunks({ runId, epoch }: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, emittedBelow: number): boolean {
@@ -165,7 +200,6 @@ export class PlanTables implements Immediate<PlanStore> {
     run.items = progress.items;
     run.duplicates = progress.duplicates;
     run.nextSeq = naive ? Math.max(run.nextSeq, (chunks.at(-1)?.seq ?? -1) + 1) : run.nextSeq + chunks.length;
-    run.leaseUntil = now + 30_000;
     for (const { seq, size, payload } of chunks) {
       if (naive && run.chunks.some((chunk) => chunk.seq === seq)) continue;
       const emitted = seq < emittedBelow;
@@ -204,9 +238,28 @@ export class PlanTables implements Immediate<PlanStore> {
     return true;
   }
 
-  postponePlanning({ runId, epoch }: PlanningRun, pause: Milliseconds): void {
-    const run = this.runs.get(runId);
-    if (run?.epoch === epoch) run.leaseUntil = this.#now() + pause;
+  renewLease(held: PlanningRun, lease: Milliseconds): boolean {
+    const run = this.#held(held);
+    if (run) run.leaseUntil = this.#now() + lease;
+    return run !== undefined;
+  }
+
+  discardPlan(held: PlanningRun): boolean {
+    const run = this.#held(held);
+    if (!run) return false;
+    run.cursor = undefined;
+    run.nextSeq = 0;
+    run.items = 0;
+    run.duplicates = 0;
+    run.chunks.length = 0;
+    return true;
+  }
+
+  postponePlanning(held: PlanningRun, pause: Milliseconds, failed = false): void {
+    const run = this.#held(held);
+    if (!run) return;
+    run.leaseUntil = this.#now() + pause;
+    if (failed) run.failures++;
   }
 
   expireLeases(): void {
@@ -225,7 +278,9 @@ export class PlanTables implements Immediate<PlanStore> {
     const now = this.#now();
     const claimed: DueChunk[] = [];
     for (const run of this.runs.values()) {
-      if ((run.state !== 'planning' && run.state !== 'running') || !jobs.includes(run.job)) continue;
+      // What is spooled goes out as a whole, once its plan is sealed.
+      const open = run.state === 'running' || (run.state === 'planning' && !run.manifest.spool);
+      if (!open || !jobs.includes(run.job)) continue;
       let room = -1;
       for (const chunk of run.chunks) {
         if (claimed.length >= limit) return claimed;
@@ -466,6 +521,12 @@ export class PlanTables implements Immediate<PlanStore> {
     if (run) run.owed = false;
   }
 
+  /** The run, as long as nobody else has taken it. */
+  #held({ runId, epoch }: PlanningRun): RunRow | undefined {
+    const run = this.runs.get(runId);
+    return run?.epoch === epoch && run.state === 'planning' ? run : undefined;
+  }
+
   #ofJob(job: string): RunRow[] {
     const found: RunRow[] = [];
     for (const run of this.runs.values()) if (run.job === job) found.push(run);
@@ -487,6 +548,7 @@ export class PlanTables implements Immediate<PlanStore> {
       nextSeq: 0,
       items: 0,
       duplicates: 0,
+      failures: 0,
       sealed: false,
       progressAt: this.#now(),
       facts: [],

@@ -41,7 +41,8 @@ export interface RunPlan {
   failures: number;
 }
 
-export type SourceKind = 'paged' | 'checkpoints' | 'shuffled' | 'slow';
+/** `spooled`: in another order every time, and planned as a whole. */
+export type SourceKind = 'paged' | 'checkpoints' | 'shuffled' | 'spooled' | 'slow';
 
 interface JobPlan {
   readonly name: string;
@@ -80,7 +81,7 @@ export class Workload {
     this.jobs = [
       job('timed', random.pick(['paged', 'checkpoints']), 14),
       job('behind', 'paged', 8),
-      job('hand', random.pick(['checkpoints', 'checkpoints', 'shuffled', 'slow']), 24),
+      job('hand', random.pick(['checkpoints', 'checkpoints', 'shuffled', 'spooled', 'slow']), 24),
       job('none', 'paged', 0),
     ];
     this.triggers = [
@@ -140,7 +141,10 @@ export class Workload {
           retry: { attempts: ATTEMPTS, backoff: 'exponential', base: 200, max: 2_000 },
           batch: { size: 3 },
         })
-          .items((ctx) => this.#source(source, runIdOf(name, ctx.tick.id), ctx as never, process), { key: (item: Item) => item.id })
+          .items((ctx) => this.#source(source, runIdOf(name, ctx.tick.id), ctx as never, process), {
+            key: (item: Item) => item.id,
+            spool: source === 'spooled',
+          })
           .process((item: Item, ctx) => this.#process(item, runIdOf(name, ctx.tick.id), ctx, process) as never)
           .commit({
             kind: 'postgres',
@@ -165,7 +169,7 @@ export class Workload {
     process: SimProcess,
   ): AsyncGenerator<Item> {
     const plan = this.planOf(runId);
-    const yields = kind === 'shuffled' ? this.#random.shuffle(plan.yields) : plan.yields;
+    const yields = kind === 'shuffled' || kind === 'spooled' ? this.#random.shuffle(plan.yields) : plan.yields;
     const breaks = plan.failures > 0 ? Math.floor(yields.length / 2) : -1;
     const page = 5;
     for (let from = typeof ctx.cursor === 'number' ? ctx.cursor : 0; from < yields.length; from += page) {

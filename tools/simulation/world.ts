@@ -169,6 +169,7 @@ export class World {
             chunkItems: this.#chunkItems,
             planning: 1,
             scanEvery: 15_000,
+            lease: 15_000,
             retention: 0,
             inboxRetention: 0,
             firstTick: 'now',
