@@ -44,6 +44,7 @@ export const POINTS: Readonly<Record<Role, readonly string[]>> = {
   processor: [
     'inbox.open',
     'inbox.find',
+    'inbox.insertWithRows',
     'inbox.begin',
     'inbox.insert',
     'inbox.lock',

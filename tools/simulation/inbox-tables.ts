@@ -42,6 +42,34 @@ export class InboxTables {
 
 export function inboxOf(tables: InboxTables, process: SimProcess, mutants: Mutants): Inbox {
   return {
+    insertWithRows: (chunk, settled, timing, { values }) => {
+      const id = idOf(chunk);
+      const tx = {};
+      tables.locks.releaseWith(process, tx);
+      const effects = values.map(([run, key, poison]): EffectRow => ({ run: String(run), key: String(key), poison: poison === true }));
+      return process.call(
+        'inbox.insertWithRows',
+        async () => {
+          try {
+            await tables.locks.take(id, tx);
+            if (tables.rows.has(id) && !mutants.on('insert-without-lock'))
+              throw Object.assign(new Error('duplicate key value violates unique constraint "inbox_pkey"'), { code: '23505' });
+            refusePoison(effects);
+            const row = { ...settled, size: chunk.size, timing, settledAt: tables.now() };
+            tables.rows.set(id, row);
+            tables.apply(effects);
+            return row;
+          } finally {
+            tables.locks.release(tx);
+          }
+        },
+        (phase) =>
+          phase === 'before' && process.surroundings.random.chance(0.5)
+            ? Object.assign(new Error('simulated: deadlock detected'), { code: '40P01' })
+            : Object.assign(lostConnection() as object, { commitUnknown: true }),
+        id,
+      );
+    },
     find: (chunk) => process.call('inbox.find', () => tables.rows.get(idOf(chunk)), lostConnection, idOf(chunk)),
     async transaction<T>(work: (tx: InboxTransaction) => Promise<T>): Promise<T> {
       for (let tries = 1; ; tries++) {
@@ -178,20 +206,25 @@ class SimInboxTransaction implements InboxTransaction {
     return {
       query: async <Row>(_sql: string, params?: readonly unknown[]) => {
         const rows = (params?.[0] ?? []) as readonly EffectRow[];
-        await this.#call(
-          'inbox.effects',
-          () => {
-            if (rows.some(({ poison }) => poison))
-              throw Object.assign(new Error('violates check constraint "no_poison"'), { code: '23514' });
-            if (this.#mutants.on('inbox-in-another-transaction')) this.#tables.apply(rows);
-            else this.#effects.push(...rows);
-          },
-          `${rows.length} rows`,
-        );
+        await this.#write(rows);
         return { rows: [] as Row[], rowCount: rows.length };
       },
-      copy: async () => {},
+      copy: async (_table, _columns, values) => {
+        await this.#write(values.map(([run, key, poison]) => ({ run: String(run), key: String(key), poison: poison === true })));
+      },
     };
+  }
+
+  #write(rows: readonly EffectRow[]): Promise<void> {
+    return this.#call(
+      'inbox.effects',
+      () => {
+        refusePoison(rows);
+        if (this.#mutants.on('inbox-in-another-transaction')) this.#tables.apply(rows);
+        else this.#effects.push(...rows);
+      },
+      `${rows.length} rows`,
+    );
   }
 
   /** A statement. An error of it dooms the transaction; a lost connection ends it. */
@@ -222,4 +255,8 @@ class SimInboxTransaction implements InboxTransaction {
 
 function idOf(chunk: Chunk): string {
   return chunkIdOf(chunk.runId, chunk.generation, chunk.seq);
+}
+
+function refusePoison(rows: readonly EffectRow[]): void {
+  if (rows.some(({ poison }) => poison)) throw Object.assign(new Error('violates check constraint "no_poison"'), { code: '23514' });
 }

@@ -47,6 +47,8 @@ export type SourceKind = 'paged' | 'checkpoints' | 'shuffled' | 'spooled' | 'slo
 interface JobPlan {
   readonly name: string;
   readonly source: SourceKind;
+  /** Effects go into their table beside the inbox row, in one round trip. */
+  readonly rows: boolean;
   readonly runs: Map<string, RunPlan>;
   readonly make: () => RunPlan;
 }
@@ -75,6 +77,7 @@ export class Workload {
     const job = (name: string, source: SourceKind, most: number): JobPlan => ({
       name,
       source,
+      rows: random.chance(0.4),
       runs: new Map(),
       make: () => this.#draw(source, name === 'none' ? 0 : random.int(1, big ? 3 * most : most)),
     });
@@ -132,14 +135,14 @@ export class Workload {
       catchUp: { mode: 'all', window: '1h' },
     } as const;
     return new Map(
-      this.jobs.map(({ name, source }): [string, Job] => {
+      this.jobs.map(({ name, source, rows }): [string, Job] => {
         const made = defineJob(name, {
           ...(name === 'timed' ? { schedule: timed } : {}),
           ...(name === 'behind' ? { after: [{ job: 'timed', on: 'closed' }] } : {}),
           concurrency: 4,
           timeout: 20_000,
           retry: { attempts: ATTEMPTS, backoff: 'exponential', base: 200, max: 2_000 },
-          batch: { size: 3 },
+          batch: { size: rows ? 50 : 3 },
         })
           .items((ctx) => this.#source(source, runIdOf(name, ctx.tick.id), ctx as never, process), {
             key: (item: Item) => item.id,
@@ -147,6 +150,7 @@ export class Workload {
           })
           .process((item: Item, ctx) => this.#process(item, runIdOf(name, ctx.tick.id), ctx, process) as never)
           .commit({
+            ...(rows ? { rows: { table: 'effects', columns: ['run', 'key', 'poison'] } } : {}),
             kind: 'postgres',
             name: 'effects',
             pool: undefined,

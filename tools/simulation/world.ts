@@ -153,7 +153,7 @@ export class World {
       time,
       random: this.random.next,
       log,
-      database: { kind: 'pg', query, transaction: () => Promise.reject(new Error('not simulated')), close: async () => {} },
+      database: { kind: 'pg', query, transaction: notSimulated, queryAndCopy: notSimulated, close: async () => {} },
       work: this.work.connect(one),
       events: this.events.connect(one),
       jobs,
@@ -390,3 +390,5 @@ export class World {
     };
   }
 }
+
+const notSimulated = () => Promise.reject(new Error('not simulated: stores are'));
