@@ -131,7 +131,8 @@ done
 pass 'not root, no capabilities, read-only, exec form, no password in the environment, no development packages'
 open=$(compose ps --format '{{.Ports}}' | tr ',' '\n' | grep -e '->' | grep -v '^ *127\.0\.0\.1:' || true)
 [ -z "$open" ] || fail "ports are open to others: $open"
-pass 'ports on loopback only'
+[ "$(curl -s -o /dev/null -w '%{http_code}' -H 'Host: evil.example' "http://127.0.0.1:$MILLRACE_PORT/v1/runs")" = 403 ] || fail 'the console answers under any name'
+pass 'ports on loopback only, and the console under its own names only'
 
 note 'who may do what'
 sql() { compose exec -T postgres sh -c "PGPASSWORD=\$(cat /secrets/password) psql -h 127.0.0.1 -U postgres -v ON_ERROR_STOP=1 -tA millrace" <<<"$1"; }

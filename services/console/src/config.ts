@@ -7,6 +7,11 @@ export interface ConsoleConfig {
   readonly host: string;
   /** Port to listen on; 0 takes a free one. Default 4400. */
   readonly port: number;
+  /**
+   * Host names under which it may be asked, separated by commas, besides those of this machine: a page of another site could otherwise start
+   * runs under a name that it lets lead here. Default: any name when it listens to others, none when it does not.
+   */
+  readonly names?: string | undefined;
   /** How long inboxes are kept; 0: for ever. Older runs cannot be redriven, and their inbox is not audited. Default 30 d. */
   readonly inboxRetention: Milliseconds;
   /** Where Jaeger's pages are, for links to the traces of runs. Default: no links. */
@@ -28,6 +33,12 @@ export const consoleOptions = {
     default: consoleDefaults.port,
     max: 65_535,
     description: 'Port of API and dashboard; 0 takes a free one.',
+  }),
+  names: option({
+    env: 'MILLRACE_HTTP_NAMES',
+    kind: 'string',
+    description:
+      'Host names under which API and dashboard may be asked, besides localhost, separated by commas. Not set: any, unless it listens on localhost only.',
   }),
   inboxRetention: retentionOptions.inboxRetention,
   jaegerUrl: option({

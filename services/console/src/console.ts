@@ -5,6 +5,12 @@ import type { ConsoleConfig } from './config.ts';
 
 const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]', '::1'];
 
+/** The names under which requests are taken; undefined: any. */
+export function hostsOf({ host, names }: Pick<ConsoleConfig, 'host' | 'names'>): readonly string[] | undefined {
+  if (names !== undefined) return [...LOOPBACK, ...names.split(',').map((name) => name.trim())];
+  return LOOPBACK.includes(host) ? LOOPBACK : undefined;
+}
+
 /** Serves the API and the page. */
 export class Console implements Service {
   readonly name = 'console';
@@ -31,7 +37,7 @@ export class Console implements Service {
     this.#app ??= await buildApp({
       ...this.#parts,
       notReady: () => (this.#platform.events.connected() ? [] : ['no connection to the event broker']),
-      hosts: LOOPBACK.includes(this.#config.host) ? LOOPBACK : undefined,
+      hosts: hostsOf(this.#config),
     });
     return this.#app;
   }
