@@ -20,7 +20,7 @@ import { startCloseSpan, startSettleSpans, type TracedFact } from './fold-spans.
 import type { LedgerStore } from './ledger-store.ts';
 
 /** Folds of facts that come in numbers are this far apart: each is a transaction of a dozen statements, however many facts it takes. */
-const FOLD_EVERY = 40;
+const FOLD_EVERY = 75;
 /** How often facts that the stream did not take are offered again. */
 const OUTBOX_EVERY = 5_000;
 const PURGE_EVERY = 600_000;
@@ -50,7 +50,7 @@ export class Audit implements Service {
     this.#stopping = new AbortController();
     this.#subscription = await this.#platform.events.subscribe(
       'millrace.facts.>',
-      { durable: 'audit', batch: 256, prefetch: 512, linger: FOLD_EVERY },
+      { durable: 'audit', batch: 512, prefetch: 512, linger: FOLD_EVERY },
       this.fold,
     );
     const { signal } = this.#stopping;

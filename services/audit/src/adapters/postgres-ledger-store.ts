@@ -94,13 +94,15 @@ export class PostgresLedgerStore implements LedgerStore {
 /** A fact may come before its run.opened: the row is there from the first fact on, and completed later. */
 async function lockRuns(tx: Queryable, runs: ReadonlyMap<string, string>): Promise<void> {
   const ids = [...runs.keys()].sort();
+  const lock = () => tx.query('select 1 from audit.runs where run_id = any($1::text[]) order by run_id for update', [ids]);
+  if ((await lock()).rows.length === ids.length) return;
   await tx.query(
     `insert into audit.runs (run_id, job, tick, cause, params, manifest, state, opened_at, updated_at)
      select u.run_id, u.job, u.tick, 'tick', '{}', $4::jsonb, 'planning', now(), now()
      from unnest($1::text[], $2::text[], $3::text[]) as u (run_id, job, tick) order by u.run_id on conflict do nothing`,
     [ids, ids.map((id) => runs.get(id)), ids.map((id) => splitRunId(id)?.tick ?? id), JSON.stringify(DEFAULT_MANIFEST)],
   );
-  await tx.query('select 1 from audit.runs where run_id = any($1::text[]) order by run_id for update', [ids]);
+  await lock();
 }
 
 async function openRun(tx: Queryable, fact: FactBatch['opened'][number]): Promise<void> {
@@ -248,18 +250,12 @@ async function foldSettled(tx: Queryable, facts: FactBatch['settled']): Promise<
     );
   }
   for (const { runId, generation, counts } of gained) {
-    const { rows: before } = await tx.query<{ final: Partial<Counts> }>(
-      `insert into audit.generations (run_id, generation) values ($1, $2)
-       on conflict (run_id, generation) do update set generation = excluded.generation returning final`,
-      [runId, generation],
+    await tx.query(
+      `insert into audit.generations as g (run_id, generation, final) values ($1, $2, $3::jsonb)
+       on conflict (run_id, generation) do update set final =
+         (select jsonb_object_agg(key, coalesce((g.final ->> key)::bigint, 0) + value::bigint) from jsonb_each_text(excluded.final))`,
+      [runId, generation, JSON.stringify(counts)],
     );
-    const final = { ...noCounts(), ...before[0]?.final };
-    addCounts(final, counts, 1);
-    await tx.query('update audit.generations set final = $3 where run_id = $1 and generation = $2', [
-      runId,
-      generation,
-      JSON.stringify(final),
-    ]);
     await moveCounts(tx, runId, counts);
     const job = splitRunId(runId)?.job ?? runId;
     const sum = byJob.get(job) ?? noCounts();
