@@ -191,7 +191,8 @@ export class SimEventBroker {
       drain: async () => {
         puller.draining = true;
         puller.reader?.pullers.delete(puller);
-        for (const arrival of await puller.intake.drain()) await arrival.settle({ kind: 'retry', after: 0, reason: 'drained' });
+        for (const arrival of puller.intake.close()) await arrival.settle({ kind: 'retry', after: 0, reason: 'drained' });
+        await puller.intake.idle();
       },
     };
   }

@@ -335,12 +335,15 @@ export class PlanTables implements Immediate<PlanStore> {
   settleChunks(settled: readonly (ChunkSettled & { next: NextSending | undefined })[]): void {
     const now = this.#now();
     const attemptAfter = (fact: (typeof settled)[number]) => fact.next?.attempt ?? fact.attempt;
+    const nextOf = (fact: (typeof settled)[number]) => fact.next?.attempt ?? Number.POSITIVE_INFINITY;
     const newest = new Map<ChunkRow, (typeof settled)[number]>();
     for (const fact of settled) {
       const chunk = this.#chunk(fact);
       if (!chunk) continue;
       const other = newest.get(chunk);
-      if (!other || attemptAfter(other) < attemptAfter(fact)) newest.set(chunk, fact);
+      // Of one attempt's facts the final one counts, then the one that leads to the next attempt.
+      const later = !other || fact.attempt > other.attempt || (fact.attempt === other.attempt && nextOf(fact) > nextOf(other));
+      if (later) newest.set(chunk, fact);
     }
     for (const [chunk, fact] of newest) {
       if (chunk.state === 'settled' || fact.attempt < chunk.attempt) continue;

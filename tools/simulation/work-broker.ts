@@ -286,7 +286,8 @@ export class SimWorkBroker {
         if (!open) return;
         // No new deliveries; what runs is settled, the rest goes back.
         open.queue?.consumers.delete(open);
-        for (const arrival of await open.intake.drain()) await arrival.settle({ kind: 'retry', after: 0, reason: 'drained' });
+        for (const arrival of open.intake.close()) await arrival.settle({ kind: 'retry', after: 0, reason: 'drained' });
+        await open.intake.idle();
         this.#takeBack(open);
       },
     };

@@ -184,8 +184,9 @@ export class World {
           events: platform.events,
           openInbox: () => one.call('inbox.open', () => inboxOf(this.inbox, one, this.#mutants)),
           time,
+          random: platform.random,
           log,
-          config: { prefetch: 2, children: 1, childHeap: 0, budget: 300_000 },
+          config: { prefetch: 2, children: 1, childHeap: 0, budget: 300_000, inboxRetention: 0 },
         });
       case 'audit':
         return new Audit(platform, { retention: 0 }, ledgerStoreOf(this.ledger, this.#bookLocks, one, this.#mutants));

@@ -1,5 +1,5 @@
 import type { Milliseconds } from '@millrace/core';
-import { type Declared, option } from '@millrace/runtime';
+import { type Declared, option, retentionOptions } from '@millrace/runtime';
 
 /** How a processor runs. */
 export interface ProcessorConfig {
@@ -14,9 +14,17 @@ export interface ProcessorConfig {
    * stays well below RabbitMQ's consumer_timeout (30 min). Default 5 min.
    */
   readonly budget: Milliseconds;
+  /** How long inboxes are kept; 0: for ever. Chunks of runs that are a day from that age are refused. Default 30 d. */
+  readonly inboxRetention: Milliseconds;
 }
 
-export const processorDefaults: ProcessorConfig = { prefetch: 4, children: 2, childHeap: 0, budget: 300_000 };
+export const processorDefaults: ProcessorConfig = {
+  prefetch: 4,
+  children: 2,
+  childHeap: 0,
+  budget: 300_000,
+  inboxRetention: 30 * 86_400_000,
+};
 
 export const processorOptions = {
   prefetch: option({
@@ -44,4 +52,5 @@ export const processorOptions = {
       'MiB of JavaScript heap of each such process; an item that needs more counts as poisonous. 0 = as much as the processor itself.',
   }),
   budget: processorDefaults.budget,
+  inboxRetention: retentionOptions.inboxRetention,
 } satisfies Declared<ProcessorConfig>;

@@ -39,7 +39,10 @@ export interface Rows {
 }
 
 export interface InboxTransaction {
-  /** Undefined when the chunk has a row already; waits for a concurrent transaction that is about to make one. */
+  /**
+   * Undefined when the chunk has a row already; waits for a concurrent transaction that is about to make one. Rejects with
+   * MR4004 when nobody can know, because rows of that age have been deleted.
+   */
   insert(chunk: Chunk, settled: Settled, timing: Timing): Promise<InboxRow | undefined>;
   lock(chunk: Chunk): Promise<InboxRow | undefined>;
   update(chunk: Chunk, settled: Settled, timing: Timing): Promise<InboxRow>;

@@ -61,13 +61,17 @@ export function sampleChunk(size: number, over: Partial<Chunk> = {}, positions?:
   };
 }
 
-/** Short pauses pass at once, long ones last until they are aborted: nothing waits for a clock. */
+let now = 5_000;
+
+/** Short pauses pass at once, moving the clock; long ones last until they are aborted: nothing waits. */
 const time: Platform['time'] = {
-  now: () => 5_000,
+  now: () => now,
   sleep: (duration, signal) =>
     new Promise((resolve) => {
-      if (duration <= 1_000 || signal?.aborted) setImmediate(resolve);
-      else signal?.addEventListener('abort', () => resolve(), { once: true });
+      if (duration <= 1_000 || signal?.aborted) {
+        now += signal?.aborted ? 0 : duration;
+        setImmediate(resolve);
+      } else signal?.addEventListener('abort', () => resolve(), { once: true });
     }),
 };
 

@@ -1,9 +1,16 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { Chunk, ChunkSettled, chunkQueue, type Envelope, MillraceError, PARKED_QUEUE } from '@millrace/core';
+import { Chunk, ChunkSettled, chunkQueue, type Envelope, MillraceError, PARKED_QUEUE, type Time } from '@millrace/core';
 import { type Delivery, type EventBroker, openMemoryBrokers } from '@millrace/messaging';
 import { type Database, openPglite } from '@millrace/postgres';
 import { type Job, PermanentError, type PoolLike, type ProcessContext, postgres, type SinkTransaction } from 'millrace';
-import { sampleChunk, sampleJob, samplePlatform } from './processor-samples.ts';
+import { SinkInboxes } from './adapters/sink-inboxes.ts';
+import { Breaker } from './breaker.ts';
+import { ChunkTraces } from './chunk-traces.ts';
+import type { ItemResult } from './domain/results.ts';
+import type { Isolation } from './isolation.ts';
+import { quietLog, sampleChunk, sampleJob, samplePlatform } from './processor-samples.ts';
+import { SettleChunk } from './settle-chunk.ts';
+import { Slots } from './slots.ts';
 import { wireProcessor } from './wiring.ts';
 
 let database: Database;
@@ -22,8 +29,14 @@ beforeEach(async () => {
 afterEach(() => stop());
 
 /** A processor for the job, what it published, and what it parked. */
-async function start(job: Job, events: (real: EventBroker) => EventBroker = (real) => real, store: Database = database) {
-  const platform = samplePlatform(store, job);
+async function start(
+  job: Job,
+  events: (real: EventBroker) => EventBroker = (real) => real,
+  store: Database = database,
+  time: Partial<Time> = {},
+) {
+  const sample = samplePlatform(store, job);
+  const platform = { ...sample, time: { ...sample.time, ...time } };
   brokers = openMemoryBrokers(platform.time);
   await brokers.work.ensure(chunkQueue(job.name));
   const facts = await collect((take) => brokers.events.subscribe('millrace.facts.chunk.settled.>', { durable: 'test' }, take));
@@ -366,6 +379,8 @@ describe('a sink with a pool of its own', () => {
     expect(asked.filter((sql) => sql.startsWith('create'))).toEqual([
       'create schema if not exists millrace',
       'create table if not exists millrace.inbox (',
+      'create table if not exists millrace.inbox_fence (',
+      expect.stringContaining('inbox_settled'),
       expect.stringContaining('own'),
     ]);
     asked.length = 0;
@@ -432,12 +447,31 @@ describe('function sinks', () => {
     const sink = (effects: readonly unknown[]) => {
       const numbers = effects.map((effect) => (effect as { n: number }).n);
       if (numbers.includes(1)) throw new PermanentError('refused');
-      if (numbers.includes(5)) throw Object.assign(new Error('down'), { code: 'ECONNREFUSED' });
+      if (numbers.includes(5)) throw new Error('down');
     };
     const { send, fact } = await start(sampleJob({ process: copied, send: sink, batch: 4 }));
     await send(sampleChunk(8));
     expect((await fact(1)).outcomes).toBe('1a1x2a4f');
   });
+});
+
+test('a function sink that is out of reach holds its chunks: nothing is run again, no attempt is spent', async () => {
+  let refusals = 3;
+  let runs = 0;
+  const calls: number[][] = [];
+  const sink = (effects: readonly unknown[]) => {
+    const numbers = effects.map((effect) => (effect as { n: number }).n);
+    if (numbers.includes(2) && refusals-- > 0) throw Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' });
+    calls.push(numbers);
+  };
+  const { send, fact } = await start(sampleJob({ process: (item) => (runs++, item), send: sink, batch: 2, attempts: 1 }));
+  await send(sampleChunk(4));
+  expect(await fact(1)).toMatchObject({ outcomes: '4a', attempt: 1 });
+  expect(calls).toEqual([
+    [0, 1],
+    [2, 3],
+  ]);
+  expect(runs).toBe(4);
 });
 
 test('a chunk without items is answered from the inbox; without a row it is parked, not made up', async () => {
@@ -448,6 +482,56 @@ test('a chunk without items is answered from the inbox; without a row it is park
   expect((await fact(2)).outcomes).toBe('3a');
   await send({ ...sampleChunk(3), seq: 9, items: [], positions: [] });
   expect(JSON.stringify(await parked(1))).toContain('MR4003');
+});
+
+describe('the fence against late duplicates', () => {
+  const DAY = 86_400_000;
+  const at = (now: number) => ({ now: () => now });
+  const rows = async () =>
+    (await database.query<{ seq: number }>('select seq from millrace.inbox order by seq')).rows.map((row) => row.seq);
+  const fenceOff = () => database.query('delete from millrace.inbox_fence');
+
+  test('a chunk whose run is within a day of the age of purged inboxes is parked, a younger one runs', async () => {
+    const { send, fact, parked } = await start(sampleJob({ process: copied, write: insert }), undefined, database, at(100 * DAY));
+    await send(sampleChunk(1, { openedAt: 71 * DAY - 1 }), sampleChunk(1, { seq: 1, openedAt: 71 * DAY + 1 }));
+    expect(Object.values((await parked(1))[0]?.headers ?? {}).join()).toContain('MR4004');
+    expect(await fact(1)).toMatchObject({ seq: 1, outcomes: '1a' });
+    expect(await applied()).toEqual(['k0']);
+  });
+
+  test('a purge deletes old rows only, and from then on nobody applies a duplicate of what it deleted', async () => {
+    const job = sampleJob({ process: copied, write: insert });
+    const { send, fact, parked } = await start(job);
+    await send(sampleChunk(1, { openedAt: 5 }), sampleChunk(1, { seq: 1, openedAt: Date.now() }));
+    await fact(2);
+    await database.query(`update millrace.inbox set settled_at = now() - interval '31 days' where seq = 0`);
+    const { random, time } = samplePlatform(database, job);
+    const inboxes = new SinkInboxes(database, time, random);
+    await inboxes.open(job);
+    try {
+      expect(await inboxes.purge(30 * DAY)).toBe(1);
+      expect(await rows()).toEqual([1]);
+      // The clock of this processor says 1970: its own look at the age does not help, the fence in the database does.
+      await send(sampleChunk(1, { openedAt: 5 }));
+      expect(Object.values((await parked(1))[0]?.headers ?? {}).join()).toContain('MR4004');
+      expect(await applied()).toEqual(['k0', 'k0']);
+    } finally {
+      await fenceOff();
+    }
+  });
+
+  test('rows written in one round trip stop at it as well', async () => {
+    await database.query(`insert into millrace.inbox_fence (purged_before) values (now() - interval '1 day')`);
+    try {
+      const sink = postgres.insert('target', ['id', 'n']);
+      const { send, parked } = await start(sampleJob({ process: copied, sink }));
+      await send(sampleChunk(1, { openedAt: 5 }));
+      expect(Object.values((await parked(1))[0]?.headers ?? {}).join()).toContain('MR4004');
+      expect(await applied()).toEqual([]);
+    } finally {
+      await fenceOff();
+    }
+  });
 });
 
 describe('messages that cannot be worked', () => {
@@ -468,6 +552,123 @@ describe('messages that cannot be worked', () => {
     );
     expect(reasons.sort()).toEqual(['MR2004', 'MR4001', 'MR4001', 'MR4002']);
   });
+});
+
+describe('a database that is out of order', () => {
+  test('holds the chunks with their results: logic runs once, deliveries are not given back, /readyz says why', async () => {
+    let down = true;
+    let runs = 0;
+    let asked = 0;
+    const failing: Database = {
+      kind: 'pg',
+      close: async () => undefined,
+      query: (sql, params) => database.query(sql, params),
+      queryAndCopy: () => Promise.reject(new Error('not asked for')),
+      transaction: (work) => {
+        if (!sending) return database.transaction(work);
+        asked++;
+        return down ? Promise.reject(new MillraceError('MR3001', 'refused')) : database.transaction(work);
+      },
+    };
+    let sending = false;
+    const { send, fact, service } = await start(
+      sampleJob({ process: (item) => (runs++, item), write: insert, attempts: 1 }),
+      undefined,
+      failing,
+    );
+    sending = true;
+    await send(sampleChunk(3), sampleChunk(2, { seq: 1 }));
+    while (asked < 3) await new Promise<void>((resolve) => setImmediate(resolve));
+    expect(service.ready()).toEqual([expect.stringContaining('MR3001')]);
+    down = false;
+    expect([(await fact(1)).outcomes, (await fact(2)).outcomes].sort()).toEqual(['2a', '3a']);
+    expect(runs).toBe(5);
+    expect(service.ready()).toEqual([]);
+  });
+});
+
+describe('a chunk that was delivered before', () => {
+  const isolated = (results: ItemResult[]): Isolation & { calls: number } => ({
+    calls: 0,
+    async run({ todo }) {
+      this.calls++;
+      const known = todo.flatMap((index): [number, ItemResult][] => (results[index] ? [[index, results[index]]] : []));
+      return { results: new Map(known), death: undefined, underWay: [] };
+    },
+    close: async () => undefined,
+  });
+  const settle = async (chunk: Chunk, deliveries: number, isolation: Isolation) => {
+    const job = sampleJob({ process: () => ({ id: 'here' }), write: () => undefined });
+    const { time, random } = samplePlatform(database, job);
+    const breaker = new Breaker('it', time, random, quietLog);
+    const inbox = await new SinkInboxes(database, time, random).open(job);
+    const { signal } = new AbortController();
+    const log = quietLog;
+    const options = { job, inbox, database: breaker, outside: breaker, slots: new Slots(4), time, log, budget: 1e6, signal, isolation };
+    const trace = new ChunkTraces('memory', time).begin(chunk, {}, 0, deliveries);
+    return new SettleChunk({ ...options, watchdog: undefined }).settle(chunk, 0, deliveries, trace);
+  };
+  const there: ItemResult[] = [
+    { state: 'a', effect: {} },
+    { state: 's', reason: 'there' },
+  ];
+
+  test.each([
+    ['by the count of its broker', {}, 2],
+    ['by the count of its planner', { emits: 2 }, 1],
+  ])('%s, runs in another process', async (_, over, deliveries) => {
+    stop = async () => undefined;
+    const isolation = isolated(there);
+    expect(await settle(sampleChunk(2, over), deliveries, isolation)).toMatchObject({ outcomes: '1a1s', skips: { there: 1 } });
+    expect(isolation.calls).toBe(1);
+    // And whatever is known already does not run at all.
+    expect(await settle(sampleChunk(2, over), 5, isolation)).toMatchObject({ outcomes: '1a1s' });
+    expect(isolation.calls).toBe(1);
+  });
+
+  test('a first delivery runs here', async () => {
+    stop = async () => undefined;
+    const isolation = isolated(there);
+    expect(await settle(sampleChunk(2), 1, isolation)).toMatchObject({ outcomes: '2a' });
+    expect(isolation.calls).toBe(0);
+  });
+
+  test('items without a result stay pending, and the next delivery of the same attempt takes them', async () => {
+    stop = async () => undefined;
+    expect(await settle(sampleChunk(3), 2, isolated([{ state: 'a', effect: {} }] as ItemResult[]))).toMatchObject({
+      outcomes: '1a2p',
+      attempt: 1,
+    });
+    expect(await settle(sampleChunk(3, {}, [1, 2]), 1, isolated(there))).toMatchObject({ outcomes: '3a', attempt: 1 });
+  });
+
+  test('when no item had time nothing is told', async () => {
+    stop = async () => undefined;
+    const idle: Isolation = { run: async () => ({ results: new Map(), death: undefined, underWay: [] }), close: async () => undefined };
+    expect(await settle(sampleChunk(3), 2, idle)).toBeUndefined();
+  });
+});
+
+test('a stop within its grace settles what items have brought and hands the rest back as pending', async () => {
+  let begun = () => {};
+  const running = new Promise<void>((resolve) => (begun = resolve));
+  const process = (item: unknown, { signal }: ProcessContext) =>
+    (item as { n: number }).n === 0
+      ? Promise.resolve(item)
+      : new Promise((_, reject) => {
+          signal.addEventListener('abort', () => reject(signal.reason));
+          begun();
+        });
+  // 8 of 30 seconds are kept for what comes after the items; the other 22 pass at once.
+  const sleep: Time['sleep'] = (duration, signal) =>
+    duration === 22_000 ? Promise.resolve() : samplePlatform(database, job).time.sleep(duration, signal);
+  const job = sampleJob({ process, write: insert, attempts: 1 });
+  const { service, send, fact } = await start(job, undefined, database, { sleep });
+  await send(sampleChunk(3));
+  await running;
+  await service.stop(30_000);
+  expect(await fact(1)).toMatchObject({ outcomes: '1a2p', attempt: 1, failures: [] });
+  expect(await applied()).toEqual(['k0']);
 });
 
 test('stop waits for what runs; stop before start and twice are fine', async () => {

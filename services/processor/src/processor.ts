@@ -1,7 +1,22 @@
-import { Chunk, ChunkSettled, chunkIdOf, chunkQueue, codeOf, done, messageOf, park, retry, type Time, type Verdict } from '@millrace/core';
+import {
+  Chunk,
+  ChunkSettled,
+  chunkIdOf,
+  chunkQueue,
+  codeOf,
+  done,
+  formatInstant,
+  type Milliseconds,
+  messageOf,
+  park,
+  retry,
+  type Time,
+  type Verdict,
+} from '@millrace/core';
 import type { Delivery, EventBroker, Subscription, WorkBroker } from '@millrace/messaging';
 import type { Platform, Service } from '@millrace/runtime';
 import type { Job, Log } from 'millrace';
+import { Breaker } from './breaker.ts';
 import { ChunkTraces } from './chunk-traces.ts';
 import type { ProcessorConfig } from './config.ts';
 import { contradictionIn } from './domain/todo.ts';
@@ -20,16 +35,25 @@ export interface ProcessorOptions {
   readonly events: EventBroker;
   readonly openInbox: OpenInbox;
   readonly time: Time;
+  /** In [0, 1). */
+  readonly random: () => number;
   readonly log: Platform['log'];
   readonly config: ProcessorConfig;
   /** Where to run what may end its process; undefined: here. */
   readonly isolation?: Isolation;
   /** Made when the processor starts. */
   readonly openWatchdog?: () => Watchdog;
+  /** Deletes inbox rows older than `retention`; returns their number. */
+  readonly purge?: (retention: Milliseconds) => Promise<number>;
 }
 
 const DEFAULT_GRACE_MS = 20_000;
 const PAUSE_MS = 1_000;
+const DAY_MS = 86_400_000;
+/** Between looks for inbox rows to purge, with jitter. */
+const PURGE_EVERY_MS = 3_600_000;
+/** Of the grace, for what items have brought: commit, fact, acknowledgement. Of a short grace it is a third. */
+const RESERVE_MS = 8_000;
 
 /**
  * Takes chunks, settles them, publishes the fact, and only then acknowledges: a crash anywhere before means
@@ -40,12 +64,17 @@ const PAUSE_MS = 1_000;
 export class Processor implements Service {
   readonly name = 'processor';
   readonly #options: ProcessorOptions;
-  readonly #abort = new AbortController();
+  /** Aborts when items have no more time, so that what they have brought can still be settled. */
+  readonly #itemsOver = new AbortController();
+  readonly #over = new AbortController();
+  /** By inbox, and by job for sinks outside. */
+  readonly #breakers = new Map<unknown, Breaker>();
   readonly #traces: ChunkTraces;
   #subscriptions: Subscription[] = [];
   #state: 'new' | 'running' | 'stopped' = 'new';
   #stopping: Promise<void> | undefined;
   #watchdog: Watchdog | undefined;
+  #purging: Promise<void> | undefined;
   #opening: string | undefined = 'not started';
 
   constructor(options: ProcessorOptions) {
@@ -62,6 +91,7 @@ export class Processor implements Service {
       await this.#consume(job);
     }
     this.#opening = undefined;
+    this.#purging = this.#purge();
   }
 
   ready(): readonly string[] {
@@ -71,6 +101,7 @@ export class Processor implements Service {
     if (this.#opening !== undefined) reasons.push(this.#opening);
     if (!work.connected()) reasons.push('no connection to the work broker');
     if (!events.connected()) reasons.push('no connection to the event broker');
+    for (const { trouble } of this.#breakers.values()) if (trouble !== undefined) reasons.push(trouble);
     return reasons;
   }
 
@@ -81,11 +112,16 @@ export class Processor implements Service {
 
   async #drain(graceMs: number): Promise<void> {
     this.#state = 'stopped';
+    const { time } = this.#options;
     const over = new AbortController();
     const drained = Promise.allSettled(this.#subscriptions.map((subscription) => subscription.drain())).then(() => over.abort());
-    await Promise.race([drained, this.#options.time.sleep(graceMs, over.signal)]);
+    const reserve = Math.min(RESERVE_MS, graceMs / 3);
+    await Promise.race([drained, time.sleep(graceMs - reserve, over.signal)]);
+    this.#itemsOver.abort(new Error('the processor stops'));
+    await Promise.race([drained, time.sleep(reserve, over.signal)]);
     // Whatever still runs is left unacknowledged: its chunk is delivered again elsewhere.
-    this.#abort.abort();
+    this.#over.abort();
+    await this.#purging;
     this.#traces.flush();
     await this.#options.isolation?.close();
     await this.#watchdog?.close();
@@ -99,11 +135,13 @@ export class Processor implements Service {
     const settle = new SettleChunk({
       job,
       inbox,
+      database: this.#breaker(inbox, `the database of ${job.name}`, log),
+      outside: this.#breaker(job, `the sink of ${job.name}`, log),
       slots: new Slots(job.manifest.concurrency),
       time,
       log,
       budget: config.budget,
-      signal: this.#abort.signal,
+      signal: this.#itemsOver.signal,
       isolation,
       watchdog: this.#watchdog,
     });
@@ -114,6 +152,34 @@ export class Processor implements Service {
     this.#subscriptions.push(await work.subscribe(queue, { durable: 'processor', prefetch: config.prefetch, batch: 1 }, handle));
   }
 
+  async #purge(): Promise<void> {
+    const { purge, time, random, log, config } = this.#options;
+    const { signal } = this.#itemsOver;
+    while (purge && config.inboxRetention > 0 && !signal.aborted) {
+      await time.sleep(PURGE_EVERY_MS * (0.5 + random()), signal);
+      if (signal.aborted) return;
+      try {
+        const rows = await purge(config.inboxRetention);
+        if (rows > 0) log.info({ rows }, 'old inbox rows were deleted');
+      } catch (error) {
+        log.warn({ err: error }, 'old inbox rows could not be deleted; trying again later');
+      }
+    }
+  }
+
+  /** A day before its inbox rows may be deleted, a run is over: a late duplicate would find no trace of what was done. */
+  #isTooOld({ openedAt }: Chunk): boolean {
+    const { inboxRetention } = this.#options.config;
+    return inboxRetention > 0 && openedAt < this.#options.time.now() - inboxRetention + Math.min(DAY_MS, inboxRetention / 2);
+  }
+
+  #breaker(key: unknown, what: string, log: Log): Breaker {
+    const { time, random } = this.#options;
+    const breaker = this.#breakers.get(key) ?? new Breaker(what, time, random, log);
+    this.#breakers.set(key, breaker);
+    return breaker;
+  }
+
   async #handle(delivery: Delivery, job: Job, settle: SettleChunk, trouble: Trouble, log: Log): Promise<Verdict> {
     const read = Chunk.read(delivery);
     if (!read.ok) return park(read.reason);
@@ -121,6 +187,10 @@ export class Processor implements Service {
     if (chunk.job !== job.name) return park(`MR2004 chunk of job ${JSON.stringify(chunk.job)} in the queue of ${job.name}`);
     const contradiction = contradictionIn(chunk);
     if (contradiction !== undefined) return park(`MR4001 chunk ${delivery.id}: ${contradiction}`);
+    if (this.#isTooOld(chunk)) {
+      log.error({ run: chunk.runId, chunk: delivery.id }, 'a chunk was parked: its run is older than inboxes are kept');
+      return park(`MR4004 run ${chunk.runId}, opened ${formatInstant(chunk.openedAt)}, is older than inboxes are kept`);
+    }
     const trace = this.#traces.begin(chunk, read.message.trace, at, delivery.deliveries);
     try {
       const fact = await settle.settle(chunk, at, delivery.deliveries, trace);
@@ -128,14 +198,15 @@ export class Processor implements Service {
       for (const failure of fact.failures)
         log.debug({ run: chunk.runId, key: failure.key, fingerprint: failure.fingerprint }, 'item failed');
       await this.#options.events.publish([ChunkSettled.envelope(fact, this.#options.time.now(), this.#traces.settled(trace, fact))], {
-        signal: this.#abort.signal,
+        signal: this.#over.signal,
       });
       trouble.over();
       return done;
     } catch (error) {
       this.#traces.gaveBack(trace, error);
       // Stored data that contradicts the chunk does not mend itself.
-      if (codeOf(error) === 'MR4003') return park(messageOf(error));
+      if (codeOf(error)?.startsWith('MR4')) return park(messageOf(error));
+      if (this.#itemsOver.signal.aborted) return retry(0, 'the processor stops');
       trouble.met(error, chunkIdOf(chunk.runId, chunk.generation, chunk.seq));
       return retry(PAUSE_MS, messageOf(error));
     }

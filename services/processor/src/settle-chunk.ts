@@ -11,6 +11,7 @@ import {
 } from '@millrace/core';
 import { context } from '@opentelemetry/api';
 import type { Job, Log, Sink } from 'millrace';
+import type { Breaker, Patience } from './breaker.ts';
 import type { ChunkTrace } from './chunk-traces.ts';
 import { classifyError, isInfrastructure, isPoison, isRetryableSql, isTransient } from './domain/classify-error.ts';
 import { copyResults, fail, mergeResults, type Results } from './domain/results.ts';
@@ -24,10 +25,16 @@ import { unwatched, type Watchdog } from './watchdog.ts';
 
 /** An item that keeps the event loop this long endangers heartbeats: from then on its job runs in other processes. */
 const HOG: Milliseconds = 5_000;
+/** How long a delivery is held when the sink is out of order: RabbitMQ's own patience ends after 30 minutes. */
+const PATIENCE: Milliseconds = 20 * 60_000;
 
 export interface SettleChunkOptions {
   readonly job: Job;
   readonly inbox: Inbox;
+  /** Shared by all jobs on this database. */
+  readonly database: Breaker;
+  /** Of a sink that is no database. */
+  readonly outside: Breaker;
   readonly slots: Slots;
   readonly time: Time;
   readonly log: Log;
@@ -56,6 +63,8 @@ export interface SettleChunkOptions {
 export class SettleChunk {
   readonly #job: Job;
   readonly #inbox: Inbox;
+  readonly #database: Breaker;
+  readonly #outside: Breaker;
   readonly #slots: Slots;
   readonly #time: Time;
   readonly #log: Log;
@@ -68,6 +77,8 @@ export class SettleChunk {
   constructor(options: SettleChunkOptions) {
     this.#job = options.job;
     this.#inbox = options.inbox;
+    this.#database = options.database;
+    this.#outside = options.outside;
     this.#slots = options.slots;
     this.#time = options.time;
     this.#log = options.log;
@@ -86,7 +97,11 @@ export class SettleChunk {
     // A chunk without items only asks for its fact again: somebody has lost it.
     const asked = chunk.items.length === 0;
     const again = deliveries > 1 || (chunk.emits ?? 1) > 1;
-    const known = !again && chunk.attempt === 1 && !chunk.positions && !asked ? undefined : await this.#inbox.find(chunk);
+    const first = !again && chunk.attempt === 1 && !chunk.positions && !asked;
+    const patience: Patience = { until: started + PATIENCE, signal: this.#signal };
+    await this.#outside.rest(patience);
+    // Out of order as well: no logic is run whose results could not be stored.
+    const known = first && this.#database.closed ? undefined : await this.#database.run(() => this.#inbox.find(chunk), patience);
     if (asked && !known)
       throw new MillraceError('MR4003', `the inbox row of ${chunk.runId}/${chunk.generation}/${chunk.seq}, settled before, is gone`);
     const todo = todoOf(chunk, known);
@@ -98,9 +113,15 @@ export class SettleChunk {
     const committed = trace.enter('commit');
     const { sink } = this.#job;
     const processed = this.#time.now();
-    if (sink.kind === 'function') await context.with(trace.context, () => this.#writeOutside(chunk, results, sink));
+    if (sink.kind === 'function') await context.with(trace.context, () => this.#writeOutside(chunk, results, sink, patience));
     const timing = { queued: Math.max(0, started - sentAt), process: processed - started, commit: this.#time.now() - processed };
-    const row = await context.with(trace.context, () => this.#commit(chunk, results, timing, known !== undefined, processed));
+    let expected = known !== undefined;
+    const commit = () =>
+      this.#commit(chunk, results, timing, expected, processed).catch((error: unknown) => {
+        expected ||= isCommitUnknown(error);
+        throw error;
+      });
+    const row = await context.with(trace.context, () => this.#database.run(commit, patience));
     committed();
     return factOf(chunk, row);
   }
@@ -133,7 +154,7 @@ export class SettleChunk {
       try {
         return await this.#inbox.transaction((tx) => this.#settleIn(tx, chunk, results, timing, { careful, expected, since, refused }));
       } catch (error) {
-        const unknown = (error as { commitUnknown?: unknown } | null)?.commitUnknown === true;
+        const unknown = isCommitUnknown(error);
         // What user code threw is judged as it was thrown: a database may have wrapped it on the way out.
         const fault = 'error' in refused ? !isOurs(refused.error) : isPoison(error);
         if (!careful && fault && !unknown) careful = true;
@@ -214,12 +235,24 @@ export class SettleChunk {
   }
 
   /** Sinks outside of a database take effects before the row is stored: at least once, with stable ids. */
-  async #writeOutside(chunk: Chunk, results: Results, sink: Extract<Sink, { kind: 'function' }>): Promise<void> {
+  async #writeOutside(chunk: Chunk, results: Results, sink: Extract<Sink, { kind: 'function' }>, patience: Patience): Promise<void> {
     const write = (effects: readonly unknown[], slice: readonly number[]) => {
       const effectIds = slice.map((index) => effectIdOf(itemIdOf(chunk.runId, (chunk.items[index] as [string, unknown])[0]), sink.name));
       return sink.write(effects, { runId: chunk.runId, job: chunk.job, signal: this.#signal, effectIds });
     };
-    for (const slice of this.#slices(results, results.todo)) await this.#isolate(chunk, results, slice, write, () => false);
+    for (const slice of this.#slices(results, results.todo))
+      await this.#outside.run(
+        () =>
+          this.#isolate(
+            chunk,
+            results,
+            // When the sink was out of order half-way, some may have been refused for good before.
+            slice.filter((index) => results.states[index] === 'a'),
+            write,
+            isInfrastructure,
+          ),
+        patience,
+      );
   }
 
   /** Halves a slice that the sink refuses for good; a refusal that may pass fails the slice as it is, for a later attempt. */
@@ -230,11 +263,13 @@ export class SettleChunk {
     write: (effects: readonly unknown[], slice: readonly number[]) => unknown,
     isFatal: (error: unknown) => boolean,
   ): Promise<void> {
+    if (slice.length === 0) return;
     try {
       await write(effectsOf(results, slice), slice);
     } catch (error) {
       if (isFatal(error)) throw error;
       const blame = isPoison(error) ? commitBlame(error) : classifyError(error);
+      if (blame.retryAfter !== undefined && this.#job.sink.kind === 'function') this.#outside.pause(blame.retryAfter);
       if (slice.length > 1 && !isTransient(blame)) {
         const middle = slice.length >> 1;
         await this.#isolate(chunk, results, slice.slice(0, middle), write, isFatal);
@@ -257,6 +292,10 @@ export class SettleChunk {
     }
     return slices;
   }
+}
+
+function isCommitUnknown(error: unknown): boolean {
+  return (error as { commitUnknown?: unknown } | null)?.commitUnknown === true;
 }
 
 function isOurs(error: unknown): boolean {

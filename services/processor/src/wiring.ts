@@ -18,13 +18,25 @@ export function wireProcessor(platform: Platform, config: Partial<ProcessorConfi
     .bind(SinkInboxes)
     .toResolvedValue(({ database, time, random }: Platform) => new SinkInboxes(database, time, random), [PLATFORM]);
   container.bind(Processor).toResolvedValue(
-    ({ jobs, jobsPath, instance, work, events, time, log }: Platform, inboxes: SinkInboxes, settings: ProcessorConfig) => {
+    ({ jobs, jobsPath, instance, work, events, time, random, log }: Platform, inboxes: SinkInboxes, settings: ProcessorConfig) => {
+      const purge = (retention: number) => inboxes.purge(retention);
       const { children: limit, childHeap: heap } = settings;
       const apart = jobsPath !== undefined && {
         isolation: new ChildProcesses({ jobsPath, instance, log, limit, heap }),
         openWatchdog: () => new EventLoopWatchdog(jobs),
       };
-      return new Processor({ jobs, work, events, openInbox: (job) => inboxes.open(job), time, log, config: settings, ...apart });
+      return new Processor({
+        jobs,
+        work,
+        events,
+        openInbox: (job) => inboxes.open(job),
+        time,
+        random,
+        log,
+        config: settings,
+        purge,
+        ...apart,
+      });
     },
     [PLATFORM, SinkInboxes, CONFIG],
   );

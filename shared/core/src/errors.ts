@@ -70,6 +70,10 @@ export const ERRORS = {
   MR4001: { title: 'Malformed message', fix: 'Look at the parked message; the producer sent data that the schema refuses.' },
   MR4002: { title: 'Unknown message version', fix: 'Deploy consumers before producers; then replay the parked message.' },
   MR4003: { title: 'The books do not balance', fix: 'The keys listed are lost or doubled: keep the run and report it.' },
+  MR4004: {
+    title: 'Run too old to work on',
+    fix: 'Its inbox may be gone, so that effects could be applied twice: trigger a new run, or set MILLRACE_INBOX_RETENTION higher in time.',
+  },
 } as const;
 
 export type ErrorCode = keyof typeof ERRORS;

@@ -105,12 +105,19 @@ test('a delivery without a verdict is not taken for done', async () => {
   expect(settled.get('m1')).toMatchObject({ kind: 'retry' });
 });
 
-test('after a drain nothing is taken, and what was not started comes back', async () => {
+test('once closed nothing is taken, and what was not started comes back at once, while others run', async () => {
   const settled = new Map<string, Verdict>();
-  const intake = new Intake(allDone, { batch: 1, prefetch: 1, log: silent });
-  const [first, second] = arrivals(2, settled) as [Arrival, Arrival];
+  let finish = () => {};
+  const running = new Promise<void>((resolve) => (finish = resolve));
+  const intake = new Intake(async () => (await running, [done]), { batch: 1, prefetch: 1, log: silent });
+  const [first, second, third] = arrivals(3, settled) as [Arrival, Arrival, Arrival];
   intake.offer(first);
-  expect(await intake.drain()).toEqual([first]);
-  expect(intake.offer(second)).toBe(false);
+  intake.offer(second);
+  await turn();
+  expect(intake.close()).toEqual([second]);
+  expect(intake.offer(third)).toBe(false);
   expect(settled.size).toBe(0);
+  finish();
+  await intake.idle();
+  expect([...settled.keys()]).toEqual(['m0']);
 });

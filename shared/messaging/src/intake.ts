@@ -61,7 +61,7 @@ export class Intake {
     this.#later = options.later ?? later;
   }
 
-  /** False once drained: the adapter gives the arrival back. */
+  /** False once closed: the adapter gives the arrival back. */
   offer(arrival: Arrival): boolean {
     if (this.#closed) return false;
     this.#waiting.push(arrival);
@@ -74,14 +74,18 @@ export class Intake {
     this.#waiting = [];
   }
 
-  /** Waits for the running calls. Returns what was never started, for the adapter to give back. */
-  async drain(): Promise<readonly Arrival[]> {
+  /** Takes nothing any more. Returns what was never started, for the adapter to give back at once. */
+  close(): readonly Arrival[] {
     this.#closed = true;
     this.#resting?.();
     const rest = this.#waiting;
     this.#waiting = [];
-    while (this.#running.size > 0) await Promise.all(this.#running);
     return rest;
+  }
+
+  /** Waits for the running calls. */
+  async idle(): Promise<void> {
+    while (this.#running.size > 0) await Promise.all(this.#running);
   }
 
   #schedule(): void {

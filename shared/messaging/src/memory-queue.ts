@@ -55,7 +55,8 @@ export class MemoryQueue {
   async #drain(consumer: Consumer): Promise<void> {
     const index = this.#consumers.indexOf(consumer);
     if (index >= 0) this.#consumers.splice(index, 1);
-    for (const { delivery } of await consumer.intake.drain()) this.#requeue({ ...delivery, deliveries: delivery.deliveries + 1 });
+    for (const { delivery } of consumer.intake.close()) this.#requeue({ ...delivery, deliveries: delivery.deliveries + 1 });
+    await consumer.intake.idle();
   }
 
   #requeue(delivery: Delivery): void {

@@ -67,7 +67,8 @@ export class NatsConsumer {
     this.#wake();
     for (const pull of this.#pulls) pull.stop();
     await this.#loop;
-    for (const arrival of await this.#intake.drain()) await arrival.settle({ kind: 'retry', after: 0, reason: 'drained' });
+    for (const arrival of this.#intake.close()) await arrival.settle({ kind: 'retry', after: 0, reason: 'drained' });
+    await this.#intake.idle();
     clearInterval(this.#renewal);
     // Acknowledgements are only written to the socket: wait until the server has read them.
     await Promise.race([this.#wiring.nc.flush(), delay(2_000, undefined, { ref: false })]).catch(() => {});

@@ -50,8 +50,10 @@ export class RabbitConsumer {
     const open = this.#open;
     // Without the cancel, messages that were acknowledged come back when the channel closes.
     if (open !== undefined) await open.channel.cancel(open.tag).catch(() => {});
-    for (const arrival of await this.#intake.drain()) await arrival.settle({ kind: 'retry', after: 0, reason: 'drained' });
+    for (const arrival of this.#intake.close()) await arrival.settle({ kind: 'retry', after: 0, reason: 'drained' });
     for (const giveBack of [...this.#waiting]) giveBack();
+    // What is given back from here on goes at once.
+    await this.#intake.idle();
     this.#open = undefined;
     await open?.channel.close().catch(() => {});
     await this.#loop;

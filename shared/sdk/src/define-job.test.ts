@@ -99,6 +99,8 @@ describe('defineJob', () => {
     ['an unknown option of batch', 'a', { batch: { linger: '200ms' } }, 'MR1004 .*unknown option "batch.linger"'],
     ['an unknown option of after', 'a', { after: [{ job: 'b', align: 'sameTick' }] }, 'MR1004 .*"after\\[0\\].align"'],
     ['no duration', 'a', { timeout: 'soon' }, 'MR1004 .*"timeout".*"soon"'],
+    ['a timeout that the broker would not wait for', 'a', { timeout: '11m' }, 'MR1004 .*"timeout".*10m'],
+    ['no timeout at all', 'a', { timeout: 0 }, 'MR1004 .*"timeout".*1 ms'],
     ['no duration inside', 'a', { retry: { base: -1 } }, 'MR1004 .*"retry.base".*-1'],
     ['no concurrency at all', 'a', { concurrency: 0 }, 'MR1004 .*"concurrency".*0'],
     ['more than everything', 'a', { tolerate: { percent: 101 } }, 'MR1004 .*"tolerate.percent".*101'],

@@ -13,7 +13,7 @@ export interface JobOptions<Schema extends ParamsSchema | undefined = undefined>
   readonly params?: Schema;
   /** Items of this job under way at once in one processor. Default 64. */
   readonly concurrency?: number;
-  /** How long one item may take; 0 turns the limit off. Default 30 s. */
+  /** How long one item may take, at most 10 min: RabbitMQ gives up on whoever holds a message for 30. Default 30 s. */
   readonly timeout?: Duration;
   readonly retry?: RetryOptions;
   readonly batch?: {
@@ -82,7 +82,7 @@ export function readOptions(job: string, given: unknown): Omit<JobManifest, 'rev
     }),
     params: jsonSchemaOf(params as ParamsSchema | undefined),
     concurrency: o.whole('concurrency', 1, 64),
-    timeout: o.duration('timeout', 30_000),
+    timeout: o.duration('timeout', 30_000, { least: 1, most: 600_000, range: 'from 1 ms to 10m' }),
     retry: {
       attempts: retry.whole('attempts', 1, 5),
       backoff: retry.choice('backoff', ['exponential', 'fixed'], 'exponential'),
@@ -177,8 +177,9 @@ class OptionReader {
     return typeof value === 'number' && value >= 0 && value <= 100 ? value : this.refuse(name, 'a number from 0 to 100');
   }
 
-  duration(name: string, otherwise: Milliseconds): Milliseconds {
-    return parseDuration(this.#given[name] ?? otherwise) ?? this.refuse(name, 'milliseconds or a text such as "30s" or "15m"');
+  duration(name: string, otherwise: Milliseconds, bounds = { least: 0, most: Number.POSITIVE_INFINITY, range: '' }): Milliseconds {
+    const duration = parseDuration(this.#given[name] ?? otherwise) ?? this.refuse(name, 'milliseconds or a text such as "30s" or "15m"');
+    return duration >= bounds.least && duration <= bounds.most ? duration : this.refuse(name, bounds.range);
   }
 
   choice<Choice extends string>(name: string, choices: readonly Choice[], otherwise: Choice): Choice {

@@ -230,7 +230,7 @@ export class PostgresPlanStore implements PlanStore {
            emits = case when f.next_in is null then c.emits else 0 end,
            due_at = now() + coalesce(f.next_in, 0) * interval '1 millisecond',
            outcomes = f.outcomes, failures = f.failures::jsonb
-         from (select distinct on (run_id, generation, seq) * from facts order by run_id, generation, seq, coalesce(next_attempt, attempt) desc) f
+         from (select distinct on (run_id, generation, seq) * from facts order by run_id, generation, seq, attempt desc, next_attempt desc nulls first) f
          where c.run_id = f.run_id and c.generation = f.generation and c.seq = f.seq and c.state <> 'settled' and f.attempt >= c.attempt
          returning c.run_id)
        update planner.runs set progress_at = now() where run_id in (select run_id from moved)`,

@@ -1,4 +1,4 @@
-import { type Chunk, decodeStates, encodeStates, type Failure, MillraceError } from '@millrace/core';
+import { type Chunk, decodeStates, encodeStates, type Failure, formatInstant, type Milliseconds, MillraceError } from '@millrace/core';
 import { type Database, jsonb, type Queryable, type Result, type Transaction } from '@millrace/postgres';
 import type { SinkTransaction } from 'millrace';
 import type { Settled } from '../domain/results.ts';
@@ -11,9 +11,21 @@ const COLUMNS = 'attempt, size, outcomes, failures, skips, retry_after, queued_m
 const WHERE = 'where run_id = $1 and generation = $2 and seq = $3';
 const FIND = `select ${COLUMNS} from millrace.inbox ${WHERE}`;
 const LOCK = `${FIND} for update`;
-const INSERT_OR_FAIL = `insert into millrace.inbox (run_id, generation, seq, attempt, outcomes, failures, skips, retry_after, queued_ms, process_ms, commit_ms, job, size)
-values ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, $13)`;
-const INSERT = `${INSERT_OR_FAIL} on conflict do nothing returning settled_at`;
+const BEHIND_FENCE = (openedAt: string) =>
+  `exists (select 1 from millrace.inbox_fence where purged_before > to_timestamp(${openedAt}::float8 / 1000))`;
+const INSERT_COLUMNS =
+  'run_id, generation, seq, attempt, outcomes, failures, skips, retry_after, queued_ms, process_ms, commit_ms, job, size';
+const INSERT = `insert into millrace.inbox (${INSERT_COLUMNS})
+select $1::text, $2::integer, $3::integer, $4::integer, $5::text, $6::jsonb, $7::jsonb, $8::integer, $9::integer, $10::integer, $11::integer, $12::text, $13::integer
+where not ${BEHIND_FENCE('$14')} on conflict do nothing returning settled_at`;
+/** Behind the fence it divides by zero: what follows in the same transaction must fail with it. */
+const INSERT_OR_FAIL = `insert into millrace.inbox (${INSERT_COLUMNS})
+values ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, $13 / (not ${BEHIND_FENCE('$14')})::integer)`;
+const FENCE = `insert into millrace.inbox_fence as f (purged_before) values (now() - $1::float8 * interval '1 millisecond')
+on conflict (id) do update set purged_before = greatest(f.purged_before, excluded.purged_before)`;
+/** Rows are settled after their run was opened. Without a fence nothing is older than it: nothing can be purged before the fence stands. */
+const PURGE = `delete from millrace.inbox where ctid = any(array(
+select ctid from millrace.inbox where settled_at < (select purged_before from millrace.inbox_fence) limit ${5_000}))`;
 const UPDATE = `update millrace.inbox set attempt = $4, outcomes = $5, failures = $6::jsonb, skips = $7::jsonb, retry_after = $8,
 queued_ms = $9, process_ms = $10, commit_ms = $11, settled_at = now() ${WHERE} returning settled_at`;
 
@@ -28,6 +40,16 @@ export class PostgresInbox implements Inbox {
     return findRow(this.#database, FIND, chunk);
   }
 
+  /** Deletes what is older than `retention`, and refuses late duplicates of it from now on, whoever brings them. Returns the number of rows. */
+  async purge(retention: Milliseconds): Promise<number> {
+    await this.#database.query(FENCE, [retention]);
+    for (let purged = 0; ; ) {
+      const { rowCount } = await this.#database.query(PURGE);
+      if (rowCount === 0) return purged;
+      purged += rowCount;
+    }
+  }
+
   transaction<T>(work: (tx: InboxTransaction) => Promise<T>): Promise<T> {
     return this.#database.transaction((tx) => work(new PostgresInboxTransaction(tx)));
   }
@@ -37,7 +59,7 @@ export class PostgresInbox implements Inbox {
     return this.#database
       .queryAndCopy?.<{ settled_at: Date | string }>(
         `${INSERT_OR_FAIL} returning settled_at`,
-        [...valuesOf(chunk, settled, timing), chunk.job, chunk.size],
+        [...valuesOf(chunk, settled, timing), chunk.job, chunk.size, chunk.openedAt],
         table,
         columns,
         values,
@@ -62,8 +84,16 @@ class PostgresInboxTransaction implements InboxTransaction {
       ...valuesOf(chunk, settled, timing),
       chunk.job,
       chunk.size,
+      chunk.openedAt,
     ]);
+    if (!rows[0] && (await this.#isPurged(chunk)))
+      throw new MillraceError('MR4004', `the inbox has been purged beyond run ${chunk.runId}, opened ${formatInstant(chunk.openedAt)}`);
     return rows[0] && { ...settled, size: chunk.size, timing, settledAt: instantOf(rows[0].settled_at) };
+  }
+
+  async #isPurged({ openedAt }: Chunk): Promise<boolean> {
+    const { rows } = await this.#tx.query<{ purged: boolean }>(`select ${BEHIND_FENCE('$1')} as purged`, [openedAt]);
+    return rows[0]?.purged === true;
   }
 
   async update(chunk: Chunk, settled: Settled, timing: Timing): Promise<InboxRow> {

@@ -1,4 +1,4 @@
-import type { Time } from '@millrace/core';
+import type { Milliseconds, Time } from '@millrace/core';
 import type { Job, PoolLike } from 'millrace';
 import type { Inbox } from '../inbox.ts';
 import { PoolDatabase } from './pool-sink.ts';
@@ -10,7 +10,7 @@ export class SinkInboxes {
   readonly #default: InboxDatabase;
   readonly #time: Time;
   readonly #random: () => number;
-  readonly #prepared = new Map<InboxDatabase, Promise<Inbox>>();
+  readonly #prepared = new Map<InboxDatabase, Promise<PostgresInbox>>();
   readonly #pools = new Map<PoolLike, PoolDatabase>();
 
   constructor(database: InboxDatabase, time: Time, random: () => number) {
@@ -32,6 +32,13 @@ export class SinkInboxes {
     const opened = await inbox;
     if (sink.kind === 'postgres' && sink.setup !== undefined) await runSetup(database, sink.setup);
     return opened;
+  }
+
+  /** Deletes rows older than `retention` in every database that has been opened. Returns their number. */
+  async purge(retention: Milliseconds): Promise<number> {
+    let purged = 0;
+    for (const inbox of this.#prepared.values()) purged += await (await inbox).purge(retention);
+    return purged;
   }
 
   #pooled(pool: PoolLike): PoolDatabase {

@@ -7,8 +7,11 @@ import type { InboxDatabase } from './postgres-inbox.ts';
  * even when there is nothing to do.
  */
 export async function ensureInbox(database: InboxDatabase): Promise<void> {
-  const { rows } = await database.query<{ present: boolean }>(`select to_regclass('millrace.inbox') is not null as present`);
-  if (!rows[0]?.present) await runSetup(database, await readFile(new URL('../../migrations/0001-inbox.sql', import.meta.url), 'utf8'));
+  const { rows } = await database.query<{ inbox: boolean; fence: boolean }>(
+    `select to_regclass('millrace.inbox') is not null as inbox, to_regclass('millrace.inbox_fence') is not null as fence`,
+  );
+  if (!rows[0]?.inbox) await runSetup(database, await readFile(new URL('../../migrations/0001-inbox.sql', import.meta.url), 'utf8'));
+  if (!rows[0]?.fence) await runSetup(database, await readFile(new URL('../../migrations/0002-inbox-fence.sql', import.meta.url), 'utf8'));
 }
 
 /** Replicas that start together take turns: `create … if not exists` alone is no match for a race. */
