@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { startPostgres, type TestServer } from '@millrace/testing';
+import { startPostgres, startTcpProxy, type TestServer } from '@millrace/testing';
 import { databaseContract } from './contract.ts';
 import { connectPostgres } from './pg.ts';
 
@@ -39,3 +39,32 @@ test('a server that goes away fails the transaction with MR3001, and the pool wo
     await db.close();
   }
 }, 60_000);
+
+test('a connection whose other side vanished is given up, and one that waits long for its answer is not', async () => {
+  const proxy = await startTcpProxy(server.url);
+  const [behind, direct] = await Promise.all([connectPostgres({ url: proxy.through(server.url) }), connectPostgres({ url: server.url })]);
+  try {
+    const patient = direct.query('select 1 as one from pg_sleep(20)');
+    const inside = behind.transaction(async (tx) => {
+      await tx.query('select 1');
+      proxy.halfOpen();
+      await tx.query('select 1');
+    });
+    await expect(inside).rejects.toMatchObject({ code: 'MR3001' });
+    expect((await behind.query('select 2 as two')).rows).toEqual([{ two: 2 }]);
+    expect((await patient).rows).toEqual([{ one: 1 }]);
+  } finally {
+    await Promise.all([behind.close(), direct.close()]);
+    await proxy.close();
+  }
+}, 60_000);
+
+test('a session that its client left in a transaction does not keep its locks for ever', async () => {
+  const db = await connectPostgres({ url: server.url });
+  try {
+    const { rows } = await db.query('show idle_in_transaction_session_timeout');
+    expect(rows).toEqual([{ idle_in_transaction_session_timeout: '1min' }]);
+  } finally {
+    await db.close();
+  }
+});

@@ -5,6 +5,7 @@ import { from as copyFrom } from 'pg-copy-streams';
 import { copyStatement, copyText } from './copy-text.ts';
 import type { Database, Result, Transaction } from './database.ts';
 import { isRetryable, translate } from './errors.ts';
+import { LostConnections } from './lost-connections.ts';
 import { QueryAndCopy } from './query-and-copy.ts';
 import { retryTransaction } from './retry-transaction.ts';
 
@@ -18,22 +19,25 @@ export interface PostgresOptions {
 
 /** Opens a pool and proves that the server answers. Throws MR3001 or MR3002. */
 export async function connectPostgres(options: PostgresOptions): Promise<Database> {
+  const lost = new LostConnections(options.url);
   const pool = new pg.Pool({
     connectionString: options.url,
     max: options.max ?? 6,
     application_name: options.applicationName ?? 'millrace',
     connectionTimeoutMillis: 10_000,
     keepAlive: true,
+    onConnect: lost.meet,
   });
   // An idle connection that dies is replaced by the next query; without a listener it would end the process.
   pool.on('error', () => {});
   // The same for a connection that dies while a transaction holds it: its next statement rejects.
   pool.on('connect', (client) => client.on('error', () => {}));
-  const database = new PostgresDatabase(pool, whereOf(options.url));
+  pool.on('remove', lost.forget);
+  const database = new PostgresDatabase(pool, whereOf(options.url), lost);
   try {
     await database.query('select 1');
   } catch (error) {
-    await pool.end();
+    await database.close();
     throw error;
   }
   return database;
@@ -53,10 +57,12 @@ class PostgresDatabase implements Database {
   readonly kind = 'pg';
   readonly #pool: pg.Pool;
   readonly #where: string;
+  readonly #lost: LostConnections;
 
-  constructor(pool: pg.Pool, where: string) {
+  constructor(pool: pg.Pool, where: string, lost: LostConnections) {
     this.#pool = pool;
     this.#where = where;
+    this.#lost = lost;
   }
 
   async query<Row>(sql: string, params?: readonly unknown[]): Promise<Result<Row>> {
@@ -132,6 +138,7 @@ class PostgresDatabase implements Database {
   }
 
   close(): Promise<void> {
+    this.#lost.close();
     return this.#pool.end();
   }
 }
