@@ -39,7 +39,8 @@ export async function connectJetStream(options: JetStreamOptions): Promise<Event
       waitOnFirstConnect: false,
       reconnectTimeWait: 250,
       reconnectJitter: 250,
-      pingInterval: 10_000,
+      // A half-open connection is noticed after two pings without an answer.
+      pingInterval: 5_000,
       maxPingOut: 2,
       timeout: 10_000,
       // Refused credentials during a reconnect are a server that is being set up anew, not a reason to stop for good.

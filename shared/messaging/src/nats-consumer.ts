@@ -8,8 +8,9 @@ import { apiCodeOf, type NatsStreams } from './nats-streams.ts';
 import type { StreamShape } from './parking.ts';
 import type { Delivery, Handler, SubscribeOptions } from './ports.ts';
 
-const ACK_WAIT: Milliseconds = 30_000;
-const RENEW: Milliseconds = 10_000;
+/** What a reader that died held is delivered again after this time; what a living one holds is renewed before. */
+const ACK_WAIT: Milliseconds = 10_000;
+const RENEW: Milliseconds = 3_000;
 /** How long one pull waits for messages; the server says it is alive at half of that. */
 const PULL: Milliseconds = 10_000;
 const TRY_AGAIN: Milliseconds = 500;

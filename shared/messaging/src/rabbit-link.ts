@@ -68,11 +68,11 @@ function refusal(error: unknown, host: string): MillraceError {
   return new MillraceError('MR3003', `${host} (${typeof code === 'string' ? code : text})`);
 }
 
-/** Half-open connections are noticed within two heartbeats: 15 s each unless the URL says otherwise. */
+/** Half-open connections are noticed within two heartbeats: 10 s each unless the URL says otherwise. */
 function prepare(url: string): { address: string; host: string } {
   try {
     const parsed = new URL(url);
-    if (!parsed.searchParams.has('heartbeat')) parsed.searchParams.set('heartbeat', '15');
+    if (!parsed.searchParams.has('heartbeat')) parsed.searchParams.set('heartbeat', '10');
     return {
       address: parsed.href,
       host: `${parsed.hostname}:${parsed.port || (parsed.protocol === 'amqps:' ? 5671 : 5672)}`,
