@@ -78,6 +78,7 @@ export class Dispatcher {
         chunks.map((chunk) => encodeChunk({ ...chunk, trace: spans.get(chunk.runId)?.trace ?? chunk.trace }, this.#time.now())),
         { signal },
       );
+      await this.#store.confirmChunks(chunks);
       for (const span of spans.values()) span.end();
     } catch (error) {
       for (const span of spans.values()) span.end(error);

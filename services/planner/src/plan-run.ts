@@ -334,6 +334,7 @@ class Planning {
     );
     try {
       await work.publish(envelopes);
+      await store.confirmChunks(chunks.map((chunk) => ({ runId: run.runId, generation: 0, seq: chunk.seq, attempt: 1 })));
       span.end();
     } catch (error) {
       span.end(error);

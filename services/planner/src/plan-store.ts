@@ -32,6 +32,10 @@ export interface PlanStore {
 
   /** Claims chunks that are due, at most `window` of a run in the broker at once, and marks them emitted. */
   claimChunks(jobs: readonly string[], window: number, limit: number): Promise<readonly DueChunk[]>;
+  /** The broker has them. Until then a claim only lasts for a while: see `releaseUnconfirmed`. */
+  confirmChunks(chunks: readonly (ChunkId & { readonly attempt: number })[]): Promise<void>;
+  /** Puts chunks back that somebody claimed a while ago and did not get confirmed: he may have died in between. Returns their number. */
+  releaseUnconfirmed(jobs: readonly string[]): Promise<number>;
   /** Puts chunks back that could not be published. */
   releaseChunks(chunks: readonly ChunkId[]): Promise<void>;
   /** Milliseconds until the next chunk of these jobs is due; undefined when none waits. */

@@ -4,7 +4,7 @@ import { openMemoryBrokers } from '@millrace/messaging';
 import { type Database, migrate, openPglite } from '@millrace/postgres';
 import type { Platform } from '@millrace/runtime';
 import { waitFor } from '@millrace/testing';
-import { defineJob, type ItemsContext, type Job } from 'millrace';
+import { defineJob, type Job } from 'millrace';
 import { wirePlanner } from './wiring.ts';
 
 let db: Database;
@@ -130,24 +130,19 @@ describe('planner', () => {
     await planner.stop();
   });
 
-  test('a source that goes on from its cursor repeats what came after it, and only real duplicates count', async () => {
-    const cursors: unknown[] = [];
-    const job = jobOf('resumed', function* ({ cursor, checkpoint }: ItemsContext) {
-      cursors.push(cursor);
-      const from = typeof cursor === 'number' ? cursor : 0;
-      if (from <= 250) yield { id: 7 };
-      for (let i = from; i < 2_000; i++) {
-        if (cursors.length === 1 && i === 1_600) throw new Error('the source hung up');
-        yield { id: i };
-        if (i === 299) yield checkpoint(300);
-        if (i === 900) yield { id: 8 };
-        if (i === 1_200) yield { id: 600 };
-      }
-    } as never);
-    const { planner, trigger, ended } = await plan(job);
+  test('a chunk that a planner claimed and never sent is due again, one that was sent is not', async () => {
+    const { planner, trigger, ended, chunks } = await plan(jobOf('claimed', () => Array.from({ length: 501 }, (_, id) => ({ id }))));
     await trigger('a');
-    expect(await ended('a')).toMatchObject({ items: '2000', duplicates: '3', sealed: true });
-    expect(cursors).toEqual([undefined, 300]);
+    await ended('a');
+    await waitFor(() => chunks.length === 2);
+    const sent = `select seq from planner.chunks where job = 'claimed' and emitted_at is not null order by seq`;
+    await waitFor(async () => (await db.query(sent)).rows.length === 2, { what: 'the broker to confirm both' });
+    // As a planner leaves them that died after its claim; the other is long overdue too, but was confirmed.
+    await db.query(`update planner.chunks set due_at = now() - interval '1 second' where job = 'claimed'`);
+    await db.query(`update planner.chunks set emitted_at = null where job = 'claimed' and seq = 1`);
+    await waitFor(() => chunks.length === 3, { timeout: 20_000 });
+    await waitFor(async () => (await db.query(sent)).rows.length === 2);
+    expect(chunks.map((chunk) => chunk.seq).sort()).toEqual([0, 1, 1]);
     await planner.stop();
   });
 

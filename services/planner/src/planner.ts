@@ -209,6 +209,8 @@ export class Planner implements Service {
         if (stalled > 0) log.error({ job: manifest.name, chunks: stalled }, `chunks were sent ${EMIT_LIMIT} times and never answered`);
       }
     }
+    const unconfirmed = await this.#store.releaseUnconfirmed(this.#names);
+    if (unconfirmed > 0) log.warn({ chunks: unconfirmed }, 'chunks that were claimed and never sent are due again');
     for (const run of await this.#store.tellAgain(this.#names, IDLE_GRACE))
       log.warn({ run }, 'settled but not closed: its facts are sent again');
     this.#changed();

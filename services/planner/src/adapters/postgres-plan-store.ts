@@ -16,6 +16,8 @@ import type {
 import { admitTicks, insertRun, openDependents, promoteWaiting } from './postgres-admission.ts';
 import { redriveRun } from './postgres-redrive.ts';
 
+/** A chunk that was claimed and whose message the broker has not confirmed by then is due again: its planner may be gone. */
+const CONFIRM_BY = `now() + interval '15 seconds'`;
 const ms = (column: string) => `(extract(epoch from ${column}) * 1000)::float8`;
 
 /** PlanStore on PostgreSQL and PGlite. SKIP LOCKED and the plan epoch let any number of planners share it. */
@@ -100,9 +102,9 @@ export class PostgresPlanStore implements PlanStore {
       `with mine as (
          update planner.runs set cursor = $3::jsonb, items = $4, duplicates = $5, next_seq = next_seq + $7::integer
          where run_id = $1 and plan_epoch = $2 and state = 'planning' and next_seq = ${chunks[0] ? chunks[0].seq : 'next_seq'} returning run_id)
-       insert into planner.chunks (run_id, generation, seq, job, size, payload, state, emitted_at, emits)
+       insert into planner.chunks (run_id, generation, seq, job, size, payload, state, due_at, emits)
        select mine.run_id, 0, c.seq, $6, c.size, c.payload, case when c.emitted then 'emitted' else 'ready' end,
-         case when c.emitted then now() end, c.emitted::integer
+         case when c.emitted then ${CONFIRM_BY} else now() end, c.emitted::integer
        from mine, (values ${rows.join(', ')}) as c (seq, size, payload, emitted)`,
       values,
     );
@@ -175,7 +177,7 @@ export class PostgresPlanStore implements PlanStore {
          -- What is spooled goes out as a whole, once its plan is sealed.
          where (r.state = 'running' or r.state = 'planning' and r.manifest ->> 'spool' is distinct from 'true') and r.job = any($1::text[])
          limit $3)
-       update planner.chunks c set state = 'emitted', emitted_at = now(), emits = emits + 1
+       update planner.chunks c set state = 'emitted', emitted_at = null, due_at = ${CONFIRM_BY}, emits = emits + 1
        from due, planner.runs r
        where c.run_id = due.run_id and c.generation = due.generation and c.seq = due.seq and r.run_id = due.run_id
        returning c.run_id, c.generation, c.seq, c.job, c.size, c.attempt, c.emits, c.outcomes, r.tick, ${ms('r.nominal')} as nominal, r.params, r.trace, ${ms('r.opened_at')} as opened_at,
@@ -202,11 +204,33 @@ export class PostgresPlanStore implements PlanStore {
 
   async releaseChunks(chunks: readonly ChunkId[]): Promise<void> {
     await this.#db.query(
-      `update planner.chunks c set state = 'ready', emits = greatest(emits - 1, 0)
+      `update planner.chunks c set state = 'ready', due_at = now(), emits = greatest(emits - 1, 0)
        from unnest($1::text[], $2::integer[], $3::integer[]) as u (run_id, generation, seq)
        where c.run_id = u.run_id and c.generation = u.generation and c.seq = u.seq and c.state = 'emitted'`,
       [chunks.map((c) => c.runId), chunks.map((c) => c.generation), chunks.map((c) => c.seq)],
     );
+  }
+
+  async confirmChunks(chunks: readonly (ChunkId & { readonly attempt: number })[]): Promise<void> {
+    // Whose message it was does not matter: one of this attempt is in the broker.
+    await this.#db.query(
+      `update planner.chunks c set emitted_at = now()
+       from unnest($1::text[], $2::integer[], $3::integer[], $4::integer[]) as u (run_id, generation, seq, attempt)
+       where c.run_id = u.run_id and c.generation = u.generation and c.seq = u.seq and c.attempt = u.attempt
+         and c.state = 'emitted' and c.emitted_at is null`,
+      [chunks.map((c) => c.runId), chunks.map((c) => c.generation), chunks.map((c) => c.seq), chunks.map((c) => c.attempt)],
+    );
+  }
+
+  async releaseUnconfirmed(jobs: readonly string[]): Promise<number> {
+    const { rowCount } = await this.#db.query(
+      `update planner.chunks c set state = 'ready', due_at = now(), emits = greatest(c.emits - 1, 0)
+       from planner.runs r
+       where r.job = any($1::text[]) and r.state in ('planning', 'running') and c.run_id = r.run_id
+         and c.state = 'emitted' and c.emitted_at is null and c.due_at <= now()`,
+      [jobs],
+    );
+    return rowCount;
   }
 
   async nextDue(jobs: readonly string[]): Promise<Milliseconds | undefined> {
