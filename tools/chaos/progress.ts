@@ -31,7 +31,10 @@ export class Progress {
   }
 }
 
-/** Every stage has moved: work flows from the plan to the ledger. */
+/** More than all processors hold at once: what passes beyond that was sent, worked on and told after the fault. */
+const FRESH = 12;
+
+/** Fresh work has passed every stage, from the plan to the ledger. */
 export function flowOf(before: Stand, now: Stand): boolean {
-  return now.inbox > before.inbox && now.plan > before.plan && now.ledger > before.ledger;
+  return Math.min(now.inbox - before.inbox, now.plan - before.plan, now.ledger - before.ledger) >= FRESH;
 }
