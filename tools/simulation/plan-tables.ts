@@ -71,6 +71,9 @@ export interface ChunkRow {
   failures: Record<string, string> | undefined;
 }
 
+/** A chunk that was claimed and not confirmed by then is due again. */
+const CONFIRM_BY: Milliseconds = 15_000;
+
 /** A port whose answers are there at once. */
 export type Immediate<Port> = {
   [Method in keyof Port]: Port[Method] extends (...args: infer Args) => Promise<infer Answer> ? (...args: Args) => Answer : never;
@@ -210,8 +213,8 @@ export class PlanTables implements Immediate<PlanStore> {
         payload,
         state: emitted ? 'emitted' : 'ready',
         attempt: 1,
-        dueAt: now,
-        emittedAt: emitted ? now : undefined,
+        dueAt: emitted ? now + CONFIRM_BY : now,
+        emittedAt: undefined,
         emits: emitted ? 1 : 0,
         outcomes: undefined,
         failures: undefined,
@@ -289,7 +292,8 @@ export class PlanTables implements Immediate<PlanStore> {
         if (room === 0) break;
         room--;
         chunk.state = 'emitted';
-        chunk.emittedAt = now;
+        chunk.emittedAt = undefined;
+        chunk.dueAt = now + CONFIRM_BY;
         chunk.emits++;
         claimed.push({
           runId: run.runId,
@@ -317,8 +321,32 @@ export class PlanTables implements Immediate<PlanStore> {
       const chunk = this.#chunk(id);
       if (chunk?.state !== 'emitted') continue;
       chunk.state = 'ready';
+      chunk.dueAt = this.#now();
       chunk.emits = Math.max(0, chunk.emits - 1);
     }
+  }
+
+  confirmChunks(chunks: readonly (ChunkId & { readonly attempt: number })[]): void {
+    for (const id of chunks) {
+      const chunk = this.#chunk(id);
+      if (chunk?.state === 'emitted' && chunk.attempt === id.attempt) chunk.emittedAt ??= this.#now();
+    }
+  }
+
+  releaseUnconfirmed(jobs: readonly string[]): number {
+    const now = this.#now();
+    let released = 0;
+    for (const run of this.runs.values()) {
+      if ((run.state !== 'running' && run.state !== 'planning') || !jobs.includes(run.job)) continue;
+      for (const chunk of run.chunks) {
+        if (chunk.state !== 'emitted' || chunk.emittedAt !== undefined || chunk.dueAt > now) continue;
+        chunk.state = 'ready';
+        chunk.dueAt = now;
+        chunk.emits = Math.max(0, chunk.emits - 1);
+        released++;
+      }
+    }
+    return released;
   }
 
   nextDue(jobs: readonly string[]): Milliseconds | undefined {
