@@ -22,6 +22,7 @@ import type { Logger } from '@millrace/runtime';
 import type { Job } from 'millrace';
 import type { Admissions } from './admissions.ts';
 import { AdmitSpans } from './admit-spans.ts';
+import type { ChunkSizes } from './domain/chunk-sizes.ts';
 import { retryDelay } from './domain/retry-delay.ts';
 import type { NewRun, NextSending, PlanStore } from './plan-store.ts';
 
@@ -39,6 +40,8 @@ export interface IntakeParts {
   readonly changed: () => void;
   /** Called when chunks were settled: only dispatch waits for that. */
   readonly settled: () => void;
+  /** Told how long the chunks of each job took. */
+  readonly sizes: ChunkSizes;
 }
 
 /** The fact of a closed run may overtake those of its last chunks. If they are lost, the reconciler asks for them again. */
@@ -52,11 +55,12 @@ export class Intake {
   readonly #log: Logger;
   readonly #changed: () => void;
   readonly #settled: () => void;
+  readonly #sizes: ChunkSizes;
   readonly #admissions: Admissions;
   /** Which broker the messages come from, for spans. */
   readonly #system: string;
 
-  constructor({ store, jobs, random, log, admissions, system, changed, settled }: IntakeParts) {
+  constructor({ store, jobs, random, log, admissions, system, changed, settled, sizes }: IntakeParts) {
     this.#store = store;
     this.#admissions = admissions;
     this.#system = system;
@@ -65,6 +69,7 @@ export class Intake {
     this.#log = log;
     this.#changed = changed;
     this.#settled = settled;
+    this.#sizes = sizes;
   }
 
   tick = async (delivery: Delivery): Promise<Verdict> => {
@@ -145,6 +150,11 @@ export class Intake {
     await this.#store.settleChunks(
       reads.flatMap((read) => (read.ok ? [{ ...read.message.data, next: this.#next(read.message.data) }] : [])),
     );
+    for (const read of reads) {
+      if (!read.ok || read.message.data.attempt > 1 || read.message.data.generation > 0) continue;
+      const { job, size, timing } = read.message.data;
+      this.#sizes.learn(job, size, timing.process);
+    }
     this.#settled();
     return reads.map((read) => (read.ok ? done : park(read.reason)));
   };

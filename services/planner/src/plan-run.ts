@@ -33,7 +33,7 @@ export interface PlanContext {
   readonly window: number;
   readonly spans: DispatchSpans;
   /** Items per chunk, at most. */
-  readonly chunkItems: number;
+  readonly chunkItems: () => number;
   /** Called when chunks could not go out at once, so that the dispatcher takes them. */
   readonly wakeDispatcher: () => void;
 }

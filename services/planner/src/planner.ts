@@ -7,6 +7,7 @@ import { Admissions } from './admissions.ts';
 import type { PlannerConfig } from './config.ts';
 import { DispatchSpans } from './dispatch-spans.ts';
 import { Dispatcher, ensureQueue } from './dispatcher.ts';
+import { ChunkSizes } from './domain/chunk-sizes.ts';
 import { Intake } from './intake.ts';
 import { withLease } from './lease.ts';
 import { payOwedFacts } from './owed-facts.ts';
@@ -41,6 +42,7 @@ export class Planner implements Service {
   readonly #intake: Intake;
   readonly #admissions: Admissions;
   readonly #dispatchSpans: DispatchSpans;
+  readonly #sizes = new ChunkSizes();
   #stopping: AbortController | undefined;
   #loops: Promise<void>[] = [];
   #subscriptions: Subscription[] = [];
@@ -73,6 +75,7 @@ export class Planner implements Service {
       system: platform.events.system,
       changed: () => this.#changed(),
       settled: this.#dispatcher.wake,
+      sizes: this.#sizes,
     });
     metrics
       .getMeter('@millrace/planner')
@@ -177,7 +180,7 @@ export class Planner implements Service {
             time,
             query: (sql, params) => database.query(sql, params),
             window: this.#config.window,
-            chunkItems: this.#config.chunkItems,
+            chunkItems: () => this.#sizes.itemsFor(job.name, job.manifest.concurrency, this.#config.chunkItems),
             spans: this.#dispatchSpans,
             wakeDispatcher: this.#dispatcher.wake,
           },

@@ -27,15 +27,18 @@ export function keyText(key: unknown, job: string, index: number): string {
 /** Cuts a stream of items into chunks. Each item is turned into JSON here, once. */
 export class ChunkBuilder {
   readonly #job: string;
-  readonly #limit: number;
+  readonly #limitOf: () => number;
+  #limit: number;
   #seq: number;
   #keys: string[] = [];
   #texts: string[] = [];
   #bytes = 0;
 
-  constructor(job: string, firstSeq: number, limit = CHUNK_ITEMS) {
+  /** `limit` is asked once for each chunk. */
+  constructor(job: string, firstSeq: number, limit: () => number = () => CHUNK_ITEMS) {
     this.#job = job;
-    this.#limit = limit;
+    this.#limitOf = limit;
+    this.#limit = limit();
     this.#seq = firstSeq;
   }
 
@@ -72,6 +75,7 @@ export class ChunkBuilder {
     this.#keys = [];
     this.#texts = [];
     this.#bytes = 0;
+    this.#limit = this.#limitOf();
     return chunk;
   }
 }
