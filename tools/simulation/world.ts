@@ -167,6 +167,7 @@ export class World {
           {
             window: this.random.pick([2, 5, 50]),
             chunkItems: this.#chunkItems,
+            largestItem: 1_024,
             planning: 1,
             scanEvery: 15_000,
             lease: 15_000,

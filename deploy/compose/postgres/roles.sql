@@ -32,6 +32,10 @@ grant select, insert, update, delete on all tables in schema millrace to millrac
 revoke insert, update, delete on millrace.migrations from millrace_processor;
 grant usage on all sequences in schema millrace to millrace_processor;
 
+-- Items too big to travel are fetched from the plan by their processors, who see nothing else of it.
+grant usage on schema planner to millrace_processor;
+grant select (run_id, generation, seq, payload) on planner.chunks to millrace_processor;
+
 -- The console reads all of them and writes nothing.
 grant usage on schema planner, audit to millrace_console;
 grant select on all tables in schema planner, audit, millrace to millrace_console;

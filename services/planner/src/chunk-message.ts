@@ -1,11 +1,13 @@
 import { Chunk, chunkIdOf, chunkQueue, decodeStates, type Envelope, headersOf, type Instant, isOpen } from '@millrace/core';
+import { CLAIM_BYTES } from './domain/chunk-builder.ts';
 import type { DueChunk } from './plan-store.ts';
 
 const encoder = new TextEncoder();
 
 /**
  * The message of a chunk. The stored JSON of the items is put into the body as it is: an item is parsed by its
- * processor only, unless just some items of the chunk are to go.
+ * processor only, unless just some items of the chunk are to go. Items too big to travel stay in the plan, and the message
+ * claims them.
  */
 export function encodeChunk(chunk: DueChunk, at: Instant): Envelope {
   const head = {
@@ -21,19 +23,24 @@ export function encodeChunk(chunk: DueChunk, at: Instant): Envelope {
     params: chunk.params,
     ...(chunk.emits > 1 ? { emits: chunk.emits } : {}),
   };
-  const part = chunk.outcomes === null ? undefined : openItems(chunk.outcomes, chunk.size, chunk.payload);
-  const text = JSON.stringify(part ? { ...head, positions: part.positions } : head);
+  const positions = chunk.outcomes === null ? undefined : openPositions(chunk.outcomes, chunk.size);
+  const claim = chunk.payload === null || chunk.payload.length > CLAIM_BYTES;
+  const items = claim ? '[]' : itemsAt(positions, chunk.payload);
+  const text = JSON.stringify({ ...head, ...(claim && { claim }), ...(positions && { positions }) });
   return {
     id: `${chunkIdOf(chunk.runId, chunk.generation, chunk.seq)}/${chunk.attempt}`,
     subject: chunkQueue(chunk.job),
     headers: headersOf(Chunk.kind, Chunk.version, at, chunk.trace),
-    body: encoder.encode(`${text.slice(0, -1)},"items":${part ? JSON.stringify(part.items) : chunk.payload}}`),
+    body: encoder.encode(`${text.slice(0, -1)},"items":${items}}`),
   };
 }
 
-function openItems(outcomes: string, size: number, payload: string): { positions: number[]; items: unknown[] } {
-  const states = decodeStates(outcomes, size) ?? [];
+function openPositions(outcomes: string, size: number): number[] {
+  return (decodeStates(outcomes, size) ?? []).flatMap((state, position) => (isOpen(state) ? [position] : []));
+}
+
+function itemsAt(positions: readonly number[] | undefined, payload: string): string {
+  if (!positions) return payload;
   const items = JSON.parse(payload) as unknown[];
-  const positions = states.flatMap((state, position) => (isOpen(state) ? [position] : []));
-  return { positions, items: positions.map((position) => items[position]) };
+  return JSON.stringify(positions.map((position) => items[position]));
 }

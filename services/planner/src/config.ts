@@ -1,6 +1,6 @@
 import type { Milliseconds } from '@millrace/core';
 import { type Declared, option, retentionOptions } from '@millrace/runtime';
-import { CHUNK_ITEMS } from './domain/chunk-builder.ts';
+import { CHUNK_ITEMS, LARGEST_ITEM } from './domain/chunk-builder.ts';
 
 /** What can be set about a planner. */
 export interface PlannerConfig {
@@ -8,6 +8,8 @@ export interface PlannerConfig {
   readonly window: number;
   /** Items per chunk, at most. Default 500. */
   readonly chunkItems: number;
+  /** Bytes of JSON that one item may have; beyond 256 KiB its processor fetches it from the plan. Default 16 MiB. */
+  readonly largestItem: number;
   /** Runs that one planner plans at the same time. Default 4. */
   readonly planning: number;
   /** Time between scans for due ticks. Default 30 s. */
@@ -30,6 +32,7 @@ export interface PlannerConfig {
 export const plannerDefaults: PlannerConfig = {
   window: 1_000,
   chunkItems: CHUNK_ITEMS,
+  largestItem: LARGEST_ITEM,
   planning: 4,
   scanEvery: 30_000,
   lease: 15_000,
@@ -61,6 +64,15 @@ export const plannerOptions = {
     kind: 'duration',
     default: plannerDefaults.scanEvery,
     description: 'Time between scans for due ticks that no clock has told of: how late a run may be when the event broker is lost.',
+  }),
+  largestItem: option({
+    env: 'MILLRACE_PLANNER_LARGEST_ITEM',
+    kind: 'integer',
+    default: plannerDefaults.largestItem,
+    min: 1_024,
+    max: 64 * 1024 * 1024,
+    description:
+      'Bytes of JSON that one item may have (MR1007). An item above 256 KiB does not travel: its processor fetches it from the plan.',
   }),
   lease: plannerDefaults.lease,
   ...retentionOptions,

@@ -5,7 +5,7 @@ import { context as activeContext, type Span, SpanStatusCode, trace } from '@ope
 import { checkpoint, type ItemsContext, isCheckpoint, type Job } from 'millrace';
 import { encodeChunk } from './chunk-message.ts';
 import type { DispatchSpans } from './dispatch-spans.ts';
-import { type BuiltChunk, ChunkBuilder, keyText } from './domain/chunk-builder.ts';
+import { type BuiltChunk, ChunkBuilder, CLAIM_BYTES, keyText } from './domain/chunk-builder.ts';
 import { KeySet } from './domain/key-set.ts';
 import { LostRun, untilAborted } from './lease.ts';
 import { factEnvelope } from './owed-facts.ts';
@@ -34,6 +34,8 @@ export interface PlanContext {
   readonly spans: DispatchSpans;
   /** Items per chunk, at most. */
   readonly chunkItems: () => number;
+  /** Bytes per item, at most. */
+  readonly largestItem: number;
   /** Called when chunks could not go out at once, so that the dispatcher takes them. */
   readonly wakeDispatcher: () => void;
 }
@@ -119,7 +121,7 @@ class Planning {
     this.#run = run;
     this.#job = job;
     this.#context = context;
-    this.#builder = new ChunkBuilder(job.name, run.nextSeq, context.chunkItems);
+    this.#builder = new ChunkBuilder(job.name, run.nextSeq, context.chunkItems, context.largestItem);
     this.#mark = run.cursor as Mark | undefined;
     this.#items = run.items;
     // What the source repeated after the mark, it will repeat again.
@@ -177,7 +179,7 @@ class Planning {
     this.#items++;
     if (chunk) {
       this.#pending.push(chunk);
-      if (this.#pending.length >= Math.min(FLUSH_CHUNKS, this.#flushed + 1)) return this.#flush();
+      if (this.#pending.length >= Math.min(FLUSH_CHUNKS, this.#flushed + 1) || chunk.payload.length > CLAIM_BYTES) return this.#flush();
     } else if ((this.#index & 63) === 0 && time.now() - this.#bufferedSince > LINGER) {
       this.#cut();
       return this.#flush();

@@ -144,7 +144,8 @@ export interface DueChunk extends ChunkId {
   readonly emits: number;
   /** Item states as last settled; null when all items of the chunk are to go. */
   readonly outcomes: string | null;
-  readonly payload: string;
+  /** Null: too big to travel, the message claims it. */
+  readonly payload: string | null;
   readonly trace: Trace;
 }
 

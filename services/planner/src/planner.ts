@@ -181,6 +181,7 @@ export class Planner implements Service {
             query: (sql, params) => database.query(sql, params),
             window: this.#config.window,
             chunkItems: () => this.#sizes.itemsFor(job.name, job.manifest.concurrency, this.#config.chunkItems),
+            largestItem: this.#config.largestItem,
             spans: this.#dispatchSpans,
             wakeDispatcher: this.#dispatcher.wake,
           },

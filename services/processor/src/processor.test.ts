@@ -534,6 +534,46 @@ describe('the fence against late duplicates', () => {
   });
 });
 
+describe('items too big to travel', () => {
+  const claim = (size: number, over: Partial<Chunk> = {}, positions?: number[]) => ({
+    ...sampleChunk(size, over, positions),
+    items: [],
+    claim: true as const,
+  });
+  beforeAll(async () => {
+    await database.query('create schema planner');
+    await database.query('create table planner.chunks (run_id text, generation integer, seq integer, payload text)');
+    await database.query(`insert into planner.chunks values ('sync@manual:1', 0, 0, $1)`, [JSON.stringify(sampleChunk(3).items)]);
+  });
+
+  test('are fetched from the plan, all or those of the positions that the message names', async () => {
+    const ran: string[] = [];
+    const process = (item: unknown, { attempt }: ProcessContext) => {
+      ran.push(`${attempt}:${(item as { id: string }).id}`);
+      if ((item as { n: number }).n === 1 && attempt === 1) throw new Error('busy');
+      return item;
+    };
+    const { send, fact } = await start(sampleJob({ process, write: insert }));
+    await send(claim(3));
+    expect((await fact(1)).outcomes).toBe('1a1f1a');
+    await send(claim(3, { attempt: 2 }, [1]));
+    expect((await fact(2)).outcomes).toBe('3a');
+    // Another claim of what is settled fetches nothing and runs nothing.
+    await send(claim(3, { attempt: 2 }, [1]));
+    expect((await fact(3)).outcomes).toBe('3a');
+    expect(ran).toEqual(['1:k0', '1:k1', '1:k2', '2:k1']);
+    expect(await applied()).toEqual(['k0', 'k1', 'k2']);
+  });
+
+  test('that are gone with their plan park the message; a message that claims and carries items contradicts itself', async () => {
+    const { send, parked } = await start(sampleJob({ process: copied, write: insert }));
+    await send(claim(3, { seq: 9 }), { ...sampleChunk(3), claim: true });
+    const reasons = (await parked(2)).map(({ headers }) => Object.values(headers).join());
+    expect(reasons.filter((reason) => reason.includes('MR4005'))).toHaveLength(1);
+    expect(reasons.filter((reason) => reason.includes('MR4001'))).toHaveLength(1);
+  });
+});
+
 describe('messages that cannot be worked', () => {
   test('are parked with their reason: another version, another job, contradicting positions', async () => {
     const { parked } = await start(sampleJob({ process: copied, write: insert }));
@@ -604,7 +644,20 @@ describe('a chunk that was delivered before', () => {
     const inbox = await new SinkInboxes(database, time, random).open(job);
     const { signal } = new AbortController();
     const log = quietLog;
-    const options = { job, inbox, database: breaker, outside: breaker, slots: new Slots(4), time, log, budget: 1e6, signal, isolation };
+    const options = {
+      job,
+      inbox,
+      database: breaker,
+      outside: breaker,
+      slots: new Slots(4),
+      payloads: undefined,
+      claims: new Slots(1),
+      time,
+      log,
+      budget: 1e6,
+      signal,
+      isolation,
+    };
     const trace = new ChunkTraces('memory', time).begin(chunk, {}, 0, deliveries);
     return new SettleChunk({ ...options, watchdog: undefined }).settle(chunk, 0, deliveries, trace);
   };

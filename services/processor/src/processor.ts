@@ -22,6 +22,7 @@ import type { ProcessorConfig } from './config.ts';
 import { contradictionIn } from './domain/todo.ts';
 import type { Inbox } from './inbox.ts';
 import type { Isolation } from './isolation.ts';
+import type { Payloads } from './payloads.ts';
 import { SettleChunk } from './settle-chunk.ts';
 import { Slots } from './slots.ts';
 import type { Watchdog } from './watchdog.ts';
@@ -39,6 +40,8 @@ export interface ProcessorOptions {
   readonly random: () => number;
   readonly log: Platform['log'];
   readonly config: ProcessorConfig;
+  /** Where items lie that are too big to travel. */
+  readonly payloads?: Payloads;
   /** Where to run what may end its process; undefined: here. */
   readonly isolation?: Isolation;
   /** Made when the processor starts. */
@@ -49,6 +52,8 @@ export interface ProcessorOptions {
 
 const DEFAULT_GRACE_MS = 20_000;
 const PAUSE_MS = 1_000;
+/** Chunks of items too big to travel that may be in memory at once. */
+const CLAIMS = 2;
 const DAY_MS = 86_400_000;
 /** Between looks for inbox rows to purge, with jitter. */
 const PURGE_EVERY_MS = 3_600_000;
@@ -67,6 +72,7 @@ export class Processor implements Service {
   /** Aborts when items have no more time, so that what they have brought can still be settled. */
   readonly #itemsOver = new AbortController();
   readonly #over = new AbortController();
+  readonly #claims = new Slots(CLAIMS);
   /** By inbox, and by job for sinks outside. */
   readonly #breakers = new Map<unknown, Breaker>();
   readonly #traces: ChunkTraces;
@@ -142,6 +148,8 @@ export class Processor implements Service {
       log,
       budget: config.budget,
       signal: this.#itemsOver.signal,
+      payloads: this.#options.payloads,
+      claims: this.#claims,
       isolation,
       watchdog: this.#watchdog,
     });

@@ -15,10 +15,11 @@ import type { Breaker, Patience } from './breaker.ts';
 import type { ChunkTrace } from './chunk-traces.ts';
 import { classifyError, isInfrastructure, isPoison, isRetryableSql, isTransient } from './domain/classify-error.ts';
 import { copyResults, fail, mergeResults, type Results } from './domain/results.ts';
-import { isTodo, positionOf, todoOf } from './domain/todo.ts';
+import { isTodo, placesOf, positionOf, todoOf } from './domain/todo.ts';
 import type { Inbox, InboxRow, InboxTransaction, Timing } from './inbox.ts';
 import { isolateItems } from './isolate-items.ts';
 import type { Isolation } from './isolation.ts';
+import type { Payloads } from './payloads.ts';
 import { runItems } from './run-items.ts';
 import type { Slots } from './slots.ts';
 import { unwatched, type Watchdog } from './watchdog.ts';
@@ -42,6 +43,10 @@ export interface SettleChunkOptions {
   readonly budget: Milliseconds;
   /** Aborts when items have no more time: those without a result are handed back. */
   readonly signal: AbortSignal;
+  /** For items too big to travel; undefined where nobody sends any. */
+  readonly payloads: Payloads | undefined;
+  /** How many chunks of such items may be in memory at once, over all jobs. */
+  readonly claims: Slots;
   /** Undefined where jobs cannot be loaded a second time: everything runs in this process. */
   readonly isolation: Isolation | undefined;
   readonly watchdog: Watchdog | undefined;
@@ -70,6 +75,8 @@ export class SettleChunk {
   readonly #log: Log;
   readonly #budget: Milliseconds;
   readonly #signal: AbortSignal;
+  readonly #payloads: Payloads | undefined;
+  readonly #claims: Slots;
   readonly #isolation: Isolation | undefined;
   readonly #watchdog: Watchdog | undefined;
   #hogs = false;
@@ -84,6 +91,8 @@ export class SettleChunk {
     this.#log = options.log;
     this.#budget = options.budget;
     this.#signal = options.signal;
+    this.#payloads = options.payloads;
+    this.#claims = options.claims;
     this.#isolation = options.isolation;
     this.#watchdog = options.watchdog;
   }
@@ -93,9 +102,20 @@ export class SettleChunk {
    * infrastructure: then no item has spent an attempt.
    */
   async settle(chunk: Chunk, sentAt: number, deliveries: number, trace: ChunkTrace): Promise<ChunkSettled | undefined> {
+    if (!chunk.claim) return this.#settle(chunk, sentAt, deliveries, trace);
+    await this.#claims.takeAll(1);
+    try {
+      return await this.#settle(chunk, sentAt, deliveries, trace);
+    } finally {
+      this.#claims.give();
+    }
+  }
+
+  async #settle(message: Chunk, sentAt: number, deliveries: number, trace: ChunkTrace): Promise<ChunkSettled | undefined> {
+    let chunk = message;
     const started = this.#time.now();
     // A chunk without items only asks for its fact again: somebody has lost it.
-    const asked = chunk.items.length === 0;
+    const asked = chunk.items.length === 0 && !chunk.claim;
     const again = deliveries > 1 || (chunk.emits ?? 1) > 1;
     const first = !again && chunk.attempt === 1 && !chunk.positions && !asked;
     const patience: Patience = { until: started + PATIENCE, signal: this.#signal };
@@ -104,6 +124,8 @@ export class SettleChunk {
     const known = first && this.#database.closed ? undefined : await this.#database.run(() => this.#inbox.find(chunk), patience);
     if (asked && !known)
       throw new MillraceError('MR4003', `the inbox row of ${chunk.runId}/${chunk.generation}/${chunk.seq}, settled before, is gone`);
+    if (chunk.claim && known && !placesOf(chunk).some((place) => isTodo(known, place, chunk.attempt))) return factOf(chunk, known);
+    if (chunk.claim) chunk = await this.#withItems(chunk, patience);
     const todo = todoOf(chunk, known);
     if (known && todo.length === 0) return factOf(chunk, known);
     const processedAll = trace.enter('process');
@@ -124,6 +146,14 @@ export class SettleChunk {
     const row = await context.with(trace.context, () => this.#database.run(commit, patience));
     committed();
     return factOf(chunk, row);
+  }
+
+  async #withItems(chunk: Chunk, patience: Patience): Promise<Chunk> {
+    const all = await this.#database.run(async () => this.#payloads?.load(chunk), patience);
+    const items = all && placesOf(chunk).map((place) => all[place]);
+    if (!items?.every((item) => item !== undefined))
+      throw new MillraceError('MR4005', `${chunk.size} item(s) of ${chunk.runId}/${chunk.generation}/${chunk.seq}`);
+    return { ...chunk, items };
   }
 
   async #run(chunk: Chunk, todo: readonly number[], again: boolean): Promise<Results> {

@@ -3,6 +3,7 @@ import type { Platform, Service } from '@millrace/runtime';
 import { Container, type ServiceIdentifier } from 'inversify';
 import { ChildProcesses } from './adapters/child-processes.ts';
 import { EventLoopWatchdog } from './adapters/event-loop-watchdog.ts';
+import { PlanPayloads } from './adapters/plan-payloads.ts';
 import { SinkInboxes } from './adapters/sink-inboxes.ts';
 import { type ProcessorConfig, processorDefaults } from './config.ts';
 import { Processor } from './processor.ts';
@@ -18,8 +19,13 @@ export function wireProcessor(platform: Platform, config: Partial<ProcessorConfi
     .bind(SinkInboxes)
     .toResolvedValue(({ database, time, random }: Platform) => new SinkInboxes(database, time, random), [PLATFORM]);
   container.bind(Processor).toResolvedValue(
-    ({ jobs, jobsPath, instance, work, events, time, random, log }: Platform, inboxes: SinkInboxes, settings: ProcessorConfig) => {
+    (
+      { jobs, jobsPath, instance, database, work, events, time, random, log }: Platform,
+      inboxes: SinkInboxes,
+      settings: ProcessorConfig,
+    ) => {
       const purge = (retention: number) => inboxes.purge(retention);
+      const payloads = new PlanPayloads(database);
       const { children: limit, childHeap: heap } = settings;
       const apart = jobsPath !== undefined && {
         isolation: new ChildProcesses({ jobsPath, instance, log, limit, heap }),
@@ -35,6 +41,7 @@ export function wireProcessor(platform: Platform, config: Partial<ProcessorConfi
         log,
         config: settings,
         purge,
+        payloads,
         ...apart,
       });
     },

@@ -12,7 +12,10 @@ export const ERRORS = {
     title: 'Item does not survive JSON',
     fix: 'Yield plain data: strings, finite numbers, booleans, null, arrays, objects. Turn dates into ISO text.',
   },
-  MR1007: { title: 'Item too large', fix: 'Keep an item under 256 KiB: yield a reference and load the rest in `process`.' },
+  MR1007: {
+    title: 'Item too large',
+    fix: 'Yield a reference and load the rest in `process`, or raise MILLRACE_PLANNER_LARGEST_ITEM.',
+  },
   MR1008: { title: 'Effect of the wrong shape', fix: 'Return plain JSON data, `skip(reason)` or `reject(reason)` from `process`.' },
   MR1009: { title: 'Duplicate job name', fix: 'Give each job its own name; only one definition per name can be loaded.' },
   MR1010: { title: 'Jobs depend on each other in a circle', fix: 'Remove one `after` of the circle.' },
@@ -73,6 +76,10 @@ export const ERRORS = {
   MR4004: {
     title: 'Run too old to work on',
     fix: 'Its inbox may be gone, so that effects could be applied twice: trigger a new run, or set MILLRACE_INBOX_RETENTION higher in time.',
+  },
+  MR4005: {
+    title: 'Claimed items are gone',
+    fix: 'The plan of their run has been deleted (MILLRACE_RETENTION) before this message came: trigger a new run.',
   },
 } as const;
 

@@ -105,6 +105,8 @@ export const Chunk = define(
     /** How often this attempt of the chunk has been sent; above 1 nobody knows what became of it. Absent: 1. */
     emits: Type.Optional(Type.Integer({ minimum: 1 })),
     positions: Type.Optional(Type.Array(Count)),
+    /** The items are too big to travel: whoever processes them fetches them from the plan. */
+    claim: Type.Optional(Type.Literal(true)),
     items: Type.Array(Type.Tuple([Type.String({ minLength: 1 }), Type.Unknown()])),
   }),
   (c) => ({ id: `${chunkIdOf(c.runId, c.generation, c.seq)}/${c.attempt}`, subject: chunkQueue(c.job) }),

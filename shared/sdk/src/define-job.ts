@@ -63,7 +63,7 @@ export function defineJob<Schema extends ParamsSchema | undefined = undefined>(
 export interface ItemsStep<Params> {
   /**
    * Streams the items of a run. Called by the planner, which stores what it yields in chunks: there may be any number.
-   * Items are plain JSON data below 256 KiB. `key` tells an item from the others of its run: a non-empty string or a
+   * Items are plain JSON data of at most 16 MiB; small ones travel better. `key` tells an item from the others of its run: a non-empty string or a
    * finite number; an item whose key was seen before in the run is planned once.
    */
   items<Yielded>(

@@ -1,6 +1,6 @@
 import type { ChunkSettled, Instant, JobManifest, Milliseconds, RunClosed, Trace } from '@millrace/core';
 import { type Database, jsonb } from '@millrace/postgres';
-import type { BuiltChunk } from '../domain/chunk-builder.ts';
+import { type BuiltChunk, CLAIM_BYTES } from '../domain/chunk-builder.ts';
 import type {
   AdmittedTicks,
   ChunkId,
@@ -157,11 +157,23 @@ export class PostgresPlanStore implements PlanStore {
   }
 
   async storedKeys(runId: string, fromSeq: number, chunks: number): Promise<readonly { seq: number; keys: readonly string[] }[]> {
-    const { rows } = await this.#db.query<{ seq: number; payload: string }>(
-      `select seq, payload from planner.chunks where run_id = $1 and generation = 0 and seq >= $2 order by seq limit $3`,
+    const { rows } = await this.#db.query<{ seq: number; payload: string | null }>(
+      `select seq, case when octet_length(payload) <= ${CLAIM_BYTES} then payload end as payload
+       from planner.chunks where run_id = $1 and generation = 0 and seq >= $2 order by seq limit $3`,
       [runId, fromSeq, chunks],
     );
-    return rows.map((row) => ({ seq: row.seq, keys: (JSON.parse(row.payload) as [string, unknown][]).map(([key]) => key) }));
+    const stored: { seq: number; keys: readonly string[] }[] = [];
+    // Big ones come one after the other: many at once would not fit into memory.
+    for (const { seq, payload } of rows) stored.push({ seq, keys: keysIn(payload ?? (await this.#payload(runId, seq))) });
+    return stored;
+  }
+
+  async #payload(runId: string, seq: number): Promise<string> {
+    const { rows } = await this.#db.query<{ payload: string }>(
+      'select payload from planner.chunks where run_id = $1 and generation = 0 and seq = $2',
+      [runId, seq],
+    );
+    return rows[0]?.payload ?? '[]';
   }
 
   async claimChunks(jobs: readonly string[], window: number, limit: number): Promise<readonly DueChunk[]> {
@@ -181,7 +193,8 @@ export class PostgresPlanStore implements PlanStore {
        from due, planner.runs r
        where c.run_id = due.run_id and c.generation = due.generation and c.seq = due.seq and r.run_id = due.run_id
        returning c.run_id, c.generation, c.seq, c.job, c.size, c.attempt, c.emits, c.outcomes, r.tick, ${ms('r.nominal')} as nominal, r.params, r.trace, ${ms('r.opened_at')} as opened_at,
-         coalesce(c.payload, (select o.payload from planner.chunks o where o.run_id = c.run_id and o.generation = 0 and o.seq = c.seq)) as payload`,
+         (select case when octet_length(p.payload) <= ${CLAIM_BYTES} then p.payload end
+          from (select coalesce(c.payload, (select o.payload from planner.chunks o where o.run_id = c.run_id and o.generation = 0 and o.seq = c.seq)) as payload) p) as payload`,
       [jobs, window, limit],
     );
     return rows.map((row) => ({
@@ -384,6 +397,10 @@ interface ChunkRow {
   attempt: number;
   emits: number;
   outcomes: string | null;
-  payload: string;
+  payload: string | null;
   trace: Trace;
+}
+
+function keysIn(payload: string): string[] {
+  return (JSON.parse(payload) as [string, unknown][]).map(([key]) => key);
 }

@@ -3,7 +3,10 @@ import { MillraceError, whyNotJson } from '@millrace/core';
 /** Items per chunk, and bytes: a message stays inside one AMQP frame of 128 KiB. */
 export const CHUNK_ITEMS = 500;
 export const CHUNK_BYTES = 96 * 1024;
+/** What an item may have to travel with its chunk; a bigger one stays in the plan, and its processor fetches it. */
 export const ITEM_BYTES = 256 * 1024;
+export const CLAIM_BYTES = CHUNK_BYTES + ITEM_BYTES;
+export const LARGEST_ITEM = 16 * 1024 * 1024;
 
 export interface BuiltChunk {
   readonly seq: number;
@@ -29,16 +32,18 @@ export class ChunkBuilder {
   readonly #job: string;
   readonly #limitOf: () => number;
   #limit: number;
+  readonly #largest: number;
   #seq: number;
   #keys: string[] = [];
   #texts: string[] = [];
   #bytes = 0;
 
   /** `limit` is asked once for each chunk. */
-  constructor(job: string, firstSeq: number, limit: () => number = () => CHUNK_ITEMS) {
+  constructor(job: string, firstSeq: number, limit: () => number = () => CHUNK_ITEMS, largest = LARGEST_ITEM) {
     this.#job = job;
     this.#limitOf = limit;
     this.#limit = limit();
+    this.#largest = largest;
     this.#seq = firstSeq;
   }
 
@@ -61,7 +66,11 @@ export class ChunkBuilder {
     if (why) throw new MillraceError('MR1006', `item "${key}" of job "${this.#job}": ${why}`);
     const text = JSON.stringify([key, data]);
     const bytes = text.length > ITEM_BYTES / 4 ? Buffer.byteLength(text) : text.length;
-    if (bytes > ITEM_BYTES) throw new MillraceError('MR1007', `item "${key}" of job "${this.#job}" is ${Math.ceil(bytes / 1024)} KiB`);
+    if (bytes > this.#largest)
+      throw new MillraceError(
+        'MR1007',
+        `item "${key}" of job "${this.#job}" is ${Math.ceil(bytes / 1024)} KiB; at most ${Math.floor(this.#largest / 1024)} KiB are allowed`,
+      );
     this.#keys.push(key);
     this.#texts.push(text);
     this.#bytes += bytes;

@@ -27,9 +27,16 @@ export function isTodo(known: Known, position: number, attempt: number): boolean
   return state === '-' || state === 'p' || (state === 'f' && attempt > known.attempt);
 }
 
+/** The places that this message is about. */
+export function placesOf({ positions, size }: Pick<Chunk, 'positions' | 'size'>): readonly number[] {
+  return positions ?? Array.from({ length: size }, (_, place) => place);
+}
+
 /** Why the message contradicts itself, or undefined. The schema cannot say these. */
-export function contradictionIn(chunk: Pick<Chunk, 'positions' | 'items' | 'size'>): string | undefined {
-  const { positions, items, size } = chunk;
+export function contradictionIn(chunk: Pick<Chunk, 'positions' | 'items' | 'size' | 'claim'>): string | undefined {
+  const { positions, size, claim } = chunk;
+  if (claim && chunk.items.length > 0) return 'it claims its items and carries some';
+  const items = claim ? { length: positions?.length ?? size } : chunk.items;
   if (!positions) return items.length === size ? undefined : `${items.length} items in a chunk of ${size} without positions`;
   if (positions.length !== items.length) return `${positions.length} positions for ${items.length} items`;
   for (let i = 0; i < positions.length; i++) {
