@@ -1,6 +1,9 @@
-import { MillraceError, messageOf } from '@millrace/core';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Milliseconds, MillraceError, messageOf } from '@millrace/core';
 import { type ChannelModel, connect, type RecoveringChannelModel } from 'amqplib';
 import type { Log } from './log.ts';
+
+const GOODBYE: Milliseconds = 3_000;
 
 /** One AMQP connection that comes back by itself. `setup` builds its channels anew each time. */
 export interface Link {
@@ -45,7 +48,7 @@ export async function openLink(url: string, purpose: string, log: Log, setup: (m
   try {
     await model.waitForConnect();
   } catch (error) {
-    await model.close();
+    await politely(model.close());
     throw refusal(error, host);
   }
   up = true;
@@ -55,9 +58,16 @@ export async function openLink(url: string, purpose: string, log: Log, setup: (m
     close: async () => {
       closed = true;
       up = false;
-      await model.close();
+      await politely(model.close());
     },
   };
+}
+
+/** A broker that is stalled or half gone does not answer the good-bye, and nobody should wait for it. */
+async function politely(closing: Promise<void>): Promise<void> {
+  const answered = new AbortController();
+  const late = delay(GOODBYE, undefined, { signal: answered.signal }).catch(() => {});
+  await Promise.race([closing, late]).finally(() => answered.abort());
 }
 
 function refusal(error: unknown, host: string): MillraceError {

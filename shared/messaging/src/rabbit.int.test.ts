@@ -46,3 +46,15 @@ describe('the first connection to RabbitMQ', () => {
     }
   }, 120_000);
 });
+
+test('a broker that stands still does not hold up the good-bye', async () => {
+  const server = await startRabbit();
+  try {
+    const broker = await connectRabbit({ url: server.url });
+    await server.pause();
+    await broker.close();
+    await server.resume();
+  } finally {
+    await server.stop();
+  }
+}, 60_000);

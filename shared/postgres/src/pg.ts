@@ -138,8 +138,8 @@ class PostgresDatabase implements Database {
   }
 
   close(): Promise<void> {
-    this.#lost.close();
-    return this.#pool.end();
+    // Watched to the end: a query that waits for a server that is gone would keep the pool open.
+    return this.#pool.end().finally(() => this.#lost.close());
   }
 }
 
