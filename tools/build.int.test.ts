@@ -34,7 +34,7 @@ describe('a service that was built and moved', () => {
   let planner: string;
   beforeAll(() => {
     planner = build('services/planner');
-  });
+  }, 60_000);
 
   test('loads jobs in TypeScript that import millrace, millrace/testing and typebox', () => {
     writeFileSync(
@@ -67,7 +67,7 @@ describe('a service that loads no jobs', () => {
   beforeAll(async () => {
     clock = build('services/clock');
     nats = await startNats();
-  });
+  }, 60_000);
   afterAll(() => nats.stop());
 
   test('brings no packages', () => {
@@ -102,4 +102,4 @@ test('the command that was built and moved opens the embedded database and finds
   const { status, stdout, stderr } = run(cli, ['doctor', '--json'], { MILLRACE_JOBS: 'job.mjs' });
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   expect(JSON.parse(stdout)).toContainEqual(expect.objectContaining({ check: 'database', detail: 'reachable, schemas up to date' }));
-}, 60_000);
+}, 120_000);
