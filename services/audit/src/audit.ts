@@ -158,6 +158,6 @@ function take<Data extends { runId: string; job: string }>(
   if (!read.ok) return park(read.reason);
   const { data, trace } = read.message;
   into.push({ ...data, trace });
-  traced.push({ runId: data.runId, job: data.job, trace });
+  traced.push({ runId: data.runId, job: data.job, trace, ofChunk: 'seq' in data });
   return done;
 }

@@ -11,10 +11,12 @@ export interface TracedFact {
   readonly runId: string;
   readonly job: string;
   readonly trace: Trace;
+  /** It tells of a chunk, not of the run as a whole. */
+  readonly ofChunk: boolean;
 }
 
 /**
- * One `settle` span for each run in a batch of facts, below the first fact that is traced and linked with the others. Facts of chunks whose
+ * One `settle` span for each run in a batch of facts, below the first chunk that is traced and linked with the others. Facts of chunks whose
  * span was dropped come unsampled and make none: so there are never more of these than of their causes.
  */
 export function startSettleSpans(facts: readonly TracedFact[], system: string): readonly Span[] {
@@ -26,8 +28,9 @@ export function startSettleSpans(facts: readonly TracedFact[], system: string): 
   }
   return [...runs.values()].flatMap((all) => {
     const traced = all.filter((fact) => isSampled(fact.trace));
-    const [first, ...rest] = traced;
+    const first = traced.find((fact) => fact.ofChunk) ?? traced[0];
     if (!first) return [];
+    const rest = traced.filter((fact) => fact !== first);
     return startMessagingSpan(tracer, {
       system,
       operation: 'settle',
