@@ -16,6 +16,7 @@ import { decideTicks } from '../../services/planner/src/domain/decide-ticks.ts';
 import { selectRedrive } from '../../services/planner/src/domain/select-redrive.ts';
 import type {
   AdmittedTicks,
+  ChunkClaim,
   ChunkId,
   DueChunk,
   NewRun,
@@ -52,6 +53,8 @@ export interface RunRow extends Omit<NewRun, 'trace'> {
   failures: number;
   sealed: boolean;
   progressAt: Instant;
+  /** How often it was told again in vain. */
+  told: number;
   facts: readonly OwedFact[];
   owed: boolean;
   readonly chunks: ChunkRow[];
@@ -277,18 +280,26 @@ export class PlanTables implements Immediate<PlanStore> {
       .map(({ seq, payload }) => ({ seq, keys: (JSON.parse(payload ?? '[]') as [string, unknown][]).map(([key]) => key) }));
   }
 
-  claimChunks(jobs: readonly string[], window: number, limit: number): DueChunk[] {
+  claimChunks({ jobs, window, limit, kind, throttled }: ChunkClaim): DueChunk[] {
     const now = this.#now();
     const claimed: DueChunk[] = [];
+    const due = (chunk: ChunkRow, attempt: ChunkClaim['kind']) =>
+      chunk.state === 'ready' && chunk.dueAt <= now && (attempt === 'first') === (chunk.attempt === 1);
+    const sharing: { run: RunRow; free: number }[] = [];
     for (const run of this.runs.values()) {
       // What is spooled goes out as a whole, once its plan is sealed.
       const open = run.state === 'running' || (run.state === 'planning' && !run.manifest.spool);
-      if (!open || !jobs.includes(run.job)) continue;
-      let room = -1;
-      for (const chunk of run.chunks) {
+      if (!open || !jobs.includes(run.job) || !run.chunks.some((chunk) => due(chunk, kind))) continue;
+      if (kind === 'retry' && throttled.includes(run.job) && run.chunks.some((chunk) => due(chunk, 'first'))) continue;
+      const free = window - run.chunks.filter((other) => other.state === 'emitted').length;
+      if (free > 0) sharing.push({ run, free });
+    }
+    for (const { run, free } of sharing) {
+      let room = Math.min(free, Math.ceil(limit / sharing.length));
+      const inOrder = kind === 'first' ? run.chunks : [...run.chunks].sort((x, y) => x.dueAt - y.dueAt);
+      for (const chunk of inOrder) {
         if (claimed.length >= limit) return claimed;
-        if (chunk.state !== 'ready' || chunk.dueAt > now) continue;
-        if (room < 0) room = Math.max(0, window - run.chunks.filter((other) => other.state === 'emitted').length);
+        if (!due(chunk, kind)) continue;
         if (room === 0) break;
         room--;
         chunk.state = 'emitted';
@@ -476,6 +487,7 @@ export class PlanTables implements Immediate<PlanStore> {
     run.verdict = null;
     run.trace = request.trace;
     run.progressAt = now;
+    run.told = 0;
     return 'opened';
   }
 
@@ -493,35 +505,36 @@ export class PlanTables implements Immediate<PlanStore> {
     return reset;
   }
 
-  resetStalled(job: string, idle: Milliseconds, limit: number): { reset: number; stalled: number } {
+  resetStalled(job: string, idle: Milliseconds, limit: number, most: number): { reset: number; stalled: number } {
     const now = this.#now();
-    let reset = 0;
-    let stalled = 0;
+    const idling: ChunkRow[] = [];
     for (const run of this.#ofJob(job)) {
       if (run.state === 'closed') continue;
-      for (const chunk of run.chunks) {
-        if (chunk.state !== 'emitted' || Math.max(chunk.emittedAt ?? 0, run.progressAt) >= now - idle) continue;
-        if (chunk.emits > limit) {
-          stalled++;
-          continue;
-        }
-        chunk.state = 'ready';
-        chunk.dueAt = now;
-        reset++;
-      }
+      for (const chunk of run.chunks)
+        if (chunk.state === 'emitted' && chunk.emittedAt !== undefined && Math.max(chunk.emittedAt, run.progressAt) < now - idle)
+          idling.push(chunk);
     }
-    return { reset, stalled };
+    const taken = idling
+      .filter(({ emits }) => emits <= limit)
+      .sort((a, b) => (a.emittedAt ?? 0) - (b.emittedAt ?? 0))
+      .slice(0, most);
+    for (const chunk of taken) {
+      chunk.state = 'ready';
+      chunk.dueAt = now;
+    }
+    return { reset: taken.length, stalled: idling.filter(({ emits }) => emits > limit).length };
   }
 
   tellAgain(jobs: readonly string[], idle: Milliseconds): string[] {
     const now = this.#now();
     const told: string[] = [];
     for (const run of this.runs.values()) {
-      if (!jobs.includes(run.job) || run.progressAt > now - idle) continue;
+      if (!jobs.includes(run.job) || run.progressAt > now - idle * 2 ** Math.min(run.told, 7)) continue;
       if (run.state !== 'running' && !(idle === 0 && run.state === 'planning')) continue;
       if (idle !== 0 && run.chunks.some((chunk) => chunk.state !== 'settled')) continue;
       run.owed = true;
       run.progressAt = now;
+      if (idle !== 0) run.told++;
       told.push(run.runId);
       for (const chunk of run.chunks) {
         if (chunk.state !== 'settled') continue;
@@ -582,6 +595,7 @@ export class PlanTables implements Immediate<PlanStore> {
       failures: 0,
       sealed: false,
       progressAt: this.#now(),
+      told: 0,
       facts: [],
       owed: false,
       chunks: [],

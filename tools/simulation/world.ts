@@ -170,6 +170,7 @@ export class World {
             largestItem: 1_024,
             planning: 1,
             scanEvery: 15_000,
+            reconcileEvery: 5_000,
             lease: 15_000,
             retention: 0,
             inboxRetention: 0,
@@ -377,8 +378,8 @@ export class World {
   #watchReconciler(): void {
     const { plan, stalls } = this;
     const resetStalled = plan.resetStalled.bind(plan);
-    plan.resetStalled = (job, idle, limit) => {
-      const result = resetStalled(job, idle, limit);
+    plan.resetStalled = (job, idle, limit, most) => {
+      const result = resetStalled(job, idle, limit, most);
       stalls.reset += result.reset;
       if (result.reset > 0) this.scheduler.log(`the reconciler sends ${result.reset} chunks of ${job} again`);
       return result;

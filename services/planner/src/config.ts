@@ -14,6 +14,8 @@ export interface PlannerConfig {
   readonly planning: number;
   /** Time between scans for due ticks. Default 30 s. */
   readonly scanEvery: Milliseconds;
+  /** Time between looks for lost work. Default 5 s. */
+  readonly reconcileEvery: Milliseconds;
   /** How long a planner holds a run without a sign of life; it gives one three times as often. Default 15 s. */
   readonly lease: Milliseconds;
   /** Plans of closed runs older than this are deleted; 0 keeps them. Default 90 d. */
@@ -35,6 +37,7 @@ export const plannerDefaults: PlannerConfig = {
   largestItem: LARGEST_ITEM,
   planning: 4,
   scanEvery: 30_000,
+  reconcileEvery: 5_000,
   lease: 15_000,
   retention: 90 * 86_400_000,
   inboxRetention: 30 * 86_400_000,
@@ -74,6 +77,7 @@ export const plannerOptions = {
     description:
       'Bytes of JSON that one item may have (MR1007). An item above 256 KiB does not travel: its processor fetches it from the plan.',
   }),
+  reconcileEvery: plannerDefaults.reconcileEvery,
   lease: plannerDefaults.lease,
   ...retentionOptions,
   chunkItems: plannerDefaults.chunkItems,

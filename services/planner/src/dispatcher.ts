@@ -3,10 +3,12 @@ import type { WorkBroker } from '@millrace/messaging';
 import type { Logger } from '@millrace/runtime';
 import { encodeChunk } from './chunk-message.ts';
 import type { DispatchSpan, DispatchSpans } from './dispatch-spans.ts';
-import type { DueChunk, PlanStore } from './plan-store.ts';
+import { RetryBudgets } from './domain/retry-budget.ts';
+import type { ChunkClaim, DueChunk, PlanStore } from './plan-store.ts';
 
-/** Chunks claimed at once: bounds the memory that payloads take. */
+/** Chunks claimed at once, first attempts and retries: bounds the memory that payloads take. */
 const CLAIM = 64;
+const CLAIM_RETRIES = 32;
 /** Longest pause between looks at the table; new work and due retries wake it sooner. */
 const IDLE = 1_000;
 
@@ -33,6 +35,8 @@ export class Dispatcher {
   readonly #jobs: readonly string[];
   readonly #window: number;
   readonly #spans: DispatchSpans;
+  readonly #budgets = new RetryBudgets();
+  #sent = 0;
   #wake: AbortController | undefined;
   #awake = false;
 
@@ -52,11 +56,18 @@ export class Dispatcher {
     this.#wake?.abort();
   };
 
+  /** First attempts that were sent since it was asked last. */
+  takeSent(): number {
+    const sent = this.#sent;
+    this.#sent = 0;
+    return sent;
+  }
+
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       this.#awake = false;
       try {
-        const chunks = await this.#store.claimChunks(this.#jobs, this.#window, CLAIM);
+        const chunks = await this.#claim();
         if (chunks.length > 0) {
           await this.#send(chunks, signal);
           continue;
@@ -69,6 +80,23 @@ export class Dispatcher {
         await this.#time.sleep(500, signal);
       }
     }
+  }
+
+  /** First attempts, and retries as far as the budgets of their jobs go; these bind only while first attempts wait. */
+  async #claim(): Promise<readonly DueChunk[]> {
+    const now = this.#time.now();
+    const claim: ChunkClaim = { jobs: this.#jobs, window: this.#window, limit: CLAIM, kind: 'first', throttled: [] };
+    const first = await this.#store.claimChunks(claim);
+    this.#budgets.sentFirst(first, now);
+    const again = await this.#store.claimChunks({
+      ...claim,
+      limit: CLAIM_RETRIES,
+      kind: 'retry',
+      throttled: this.#budgets.exhausted(now),
+    });
+    this.#budgets.sentAgain(again, now);
+    this.#sent += first.length;
+    return [...first, ...again];
   }
 
   async #send(chunks: readonly DueChunk[], signal: AbortSignal): Promise<void> {

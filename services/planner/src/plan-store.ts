@@ -30,8 +30,11 @@ export interface PlanStore {
   /** Keys that the run has stored, chunk by chunk. */
   storedKeys(runId: string, fromSeq: number, chunks: number): Promise<readonly { seq: number; keys: readonly string[] }[]>;
 
-  /** Claims chunks that are due, at most `window` of a run in the broker at once, and marks them emitted. */
-  claimChunks(jobs: readonly string[], window: number, limit: number): Promise<readonly DueChunk[]>;
+  /**
+   * Claims chunks that are due, at most `window` of a run in the broker at once, and marks them emitted. All runs that
+   * have something to send share the limit: a long one never starves the others.
+   */
+  claimChunks(claim: ChunkClaim): Promise<readonly DueChunk[]>;
   /** The broker has them. Until then a claim only lasts for a while: see `releaseUnconfirmed`. */
   confirmChunks(chunks: readonly (ChunkId & { readonly attempt: number })[]): Promise<void>;
   /** Puts chunks back that somebody claimed a while ago and did not get confirmed: he may have died in between. Returns their number. */
@@ -58,12 +61,16 @@ export interface PlanStore {
    * once, however often that happens: in embedded mode an item may have ended the process, and the queue with it.
    */
   resetEmitted(job: string): Promise<number>;
-  /** Makes emitted chunks due again whose run has made no progress for `idle`; gives up on a chunk after `limit` emissions. */
-  resetStalled(job: string, idle: Milliseconds, limit: number): Promise<{ reset: number; stalled: number }>;
+  /**
+   * Makes up to `most` emitted chunks due again, oldest first, that were sent `idle` ago to a run without any progress since then; leaves
+   * those alone that were sent more than `limit` times, and counts them as stalled.
+   */
+  resetStalled(job: string, idle: Milliseconds, limit: number, most: number): Promise<{ reset: number; stalled: number }>;
 
   /**
    * Runs that are settled but were not closed for `idle`: somebody has lost facts. Their facts are owed again and their chunks
-   * due again; processors answer from the inbox without doing anything twice. With 0 every running run is told again.
+   * due again; processors answer from the inbox without doing anything twice. The pause doubles each time that it was in vain,
+   * so that an audit that is away for hours is not flooded. With 0 every running run is told again.
    */
   tellAgain(jobs: readonly string[], idle: Milliseconds): Promise<readonly string[]>;
 
@@ -124,6 +131,16 @@ export interface PlanProgress {
   readonly cursor: unknown;
   readonly items: number;
   readonly duplicates: number;
+}
+
+export interface ChunkClaim {
+  readonly jobs: readonly string[];
+  readonly window: number;
+  readonly limit: number;
+  /** First attempts (of any generation), in the order of the plan; or retries, in the order in which they are due. */
+  readonly kind: 'first' | 'retry';
+  /** Jobs whose retries wait as long as the run has a first attempt that is due. */
+  readonly throttled: readonly string[];
 }
 
 export interface ChunkId {

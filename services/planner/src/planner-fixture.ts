@@ -1,11 +1,10 @@
 import { Chunk, type Envelope, type Time, Trigger } from '@millrace/core';
-import { openMemoryBrokers } from '@millrace/messaging';
+import { type EventBroker, openMemoryBrokers, type WorkBroker } from '@millrace/messaging';
 import type { Database } from '@millrace/postgres';
 import type { Platform, Service } from '@millrace/runtime';
 import { defineJob, type ItemsContext, type Job } from 'millrace';
 import { PostgresPlanStore } from './adapters/postgres-plan-store.ts';
 import { type PlannerConfig, plannerDefaults } from './config.ts';
-import type { PlanStore } from './plan-store.ts';
 import { Planner } from './planner.ts';
 
 /** For tests: planners on a real database, each a process of its own as far as one can be had inside another. */
@@ -44,11 +43,26 @@ export class FreezableTime implements Time {
   }
 }
 
+/** The real store, counting how often lost work was looked for. */
+export class WatchedPlanStore extends PostgresPlanStore {
+  looks = 0;
+
+  override resetStalled(...args: Parameters<PostgresPlanStore['resetStalled']>) {
+    this.looks++;
+    return super.resetStalled(...args);
+  }
+}
+
+export interface Brokers {
+  readonly work: WorkBroker;
+  readonly events: EventBroker;
+}
+
 export interface PlannerFixture {
   readonly planner: Service;
-  readonly store: PlanStore;
+  readonly store: WatchedPlanStore;
   readonly time: FreezableTime;
-  readonly brokers: ReturnType<typeof openMemoryBrokers>;
+  readonly brokers: Brokers;
   /** What has been sent to processors. */
   readonly chunks: Chunk[];
   trigger(job: string, key: string): Promise<void>;
@@ -61,8 +75,15 @@ export async function startPlanner(
   {
     config = {},
     brokers = openMemoryBrokers(),
+    consume = true,
     log = silent,
-  }: { config?: Partial<PlannerConfig>; brokers?: PlannerFixture['brokers']; log?: Platform['log'] } = {},
+  }: {
+    config?: Partial<PlannerConfig>;
+    brokers?: Brokers;
+    /** Takes chunks and acknowledges them, without any fact. Default true. */
+    consume?: boolean;
+    log?: Platform['log'];
+  } = {},
 ): Promise<PlannerFixture> {
   const time = new FreezableTime();
   const platform: Platform = {
@@ -74,11 +95,11 @@ export async function startPlanner(
     ...brokers,
     jobs: new Map(jobs.map((job) => [job.name, job])),
   };
-  const store = new PostgresPlanStore(db);
-  const planner = new Planner(platform, { ...plannerDefaults, lease: 600, ...config }, store);
+  const store = new WatchedPlanStore(db);
+  const planner = new Planner(platform, { ...plannerDefaults, lease: 2_000, ...config }, store);
   await planner.start();
   const chunks: Chunk[] = [];
-  for (const { name } of jobs)
+  for (const { name } of consume ? jobs : [])
     await brokers.work.subscribe(`millrace.chunks.${name}`, { durable: 'x' }, async (deliveries) =>
       deliveries.map((delivery) => {
         const read = Chunk.read(delivery);

@@ -7,7 +7,9 @@ import { Admissions } from './admissions.ts';
 import type { PlannerConfig } from './config.ts';
 import { DispatchSpans } from './dispatch-spans.ts';
 import { Dispatcher, ensureQueue } from './dispatcher.ts';
+import { affordable, type Budget, earn, openBudget, spend } from './domain/budget.ts';
 import { ChunkSizes } from './domain/chunk-sizes.ts';
+import { EMIT_LIMIT, patienceWith, REEMITS } from './domain/lost-work.ts';
 import { Intake } from './intake.ts';
 import { withLease } from './lease.ts';
 import { payOwedFacts } from './owed-facts.ts';
@@ -16,14 +18,10 @@ import type { PlanStore } from './plan-store.ts';
 
 /** Settled chunks that come in numbers are folded this far apart; the window of a run is wide enough for that. */
 const SETTLE_EVERY = 50;
-/** How often lost work is looked for. */
-const RECONCILE_EVERY = 5_000;
-/** A run with chunks out, an empty queue and no progress for this long (and twice the item timeout) has lost them. */
-const IDLE_GRACE = 30_000;
+/** A run that is settled and not closed for this long is told again. */
+const TELL_AFTER = 30_000;
 /** Before a message that could not be handled is looked at again. */
 const MESSAGE_PAUSE = 1_000;
-/** A chunk that was sent this often without an answer is left alone, and said so. */
-const EMIT_LIMIT = 5;
 
 /**
  * Admits ticks, triggers and dependents as runs, streams their items into chunks, keeps the broker's window filled,
@@ -43,6 +41,9 @@ export class Planner implements Service {
   readonly #admissions: Admissions;
   readonly #dispatchSpans: DispatchSpans;
   readonly #sizes = new ChunkSizes();
+  /** What may be sent again because it may be lost. */
+  #reemits: Budget;
+  readonly #stalled = new Map<string, number>();
   #stopping: AbortController | undefined;
   #loops: Promise<void>[] = [];
   #subscriptions: Subscription[] = [];
@@ -55,6 +56,7 @@ export class Planner implements Service {
     this.#store = store;
     this.#jobs = [...platform.jobs.values()];
     this.#names = [...platform.jobs.keys()];
+    this.#reemits = openBudget(REEMITS, platform.time.now());
     this.#admissions = new Admissions(store);
     this.#dispatchSpans = new DispatchSpans(platform.work.system);
     this.#dispatcher = new Dispatcher({
@@ -95,12 +97,8 @@ export class Planner implements Service {
     this.#stopping = stopping;
     const { signal } = stopping;
     const { events } = this.#platform;
+    if (this.#config.alone) await this.#store.expireLeases();
     await this.#register();
-    if (this.#config.alone) {
-      await this.#store.expireLeases();
-      // Brokers in memory died with the process before: what they held is told again.
-      await this.#store.tellAgain(this.#names, 0);
-    }
     const each =
       (handle: (delivery: Delivery) => Promise<Verdict>): Handler =>
       async (deliveries) => {
@@ -126,7 +124,8 @@ export class Planner implements Service {
       ...Array.from({ length: this.#config.planning }, () => this.#repeat('planning', 1_000, signal, () => this.#planNext(signal))),
       this.#repeat('owed facts', 1_000, signal, () => payOwedFacts(this.#store, events, this.#platform.time.now(), signal)),
       this.#repeat('scan', this.#config.scanEvery, signal, () => this.#scan(), true),
-      this.#repeat('reconcile', RECONCILE_EVERY, signal, () => this.#reconcile(), true),
+      this.#repeat('reconcile', this.#config.reconcileEvery, signal, () => this.#reconcile(), true),
+      this.#repeat('look at the event broker', this.#config.reconcileEvery, signal, () => this.#tellManifests(), true),
     ];
     this.#started = true;
   }
@@ -152,14 +151,13 @@ export class Planner implements Service {
   /** Makes the loaded jobs known: to the database, to the clocks and consoles, to the broker. */
   async #register(): Promise<void> {
     const now = await this.#store.now();
-    const bucket = this.#platform.events.bucket(JOBS_BUCKET);
     for (const { manifest } of this.#jobs) {
       const { schedule } = manifest;
       const latest = schedule && this.#config.firstTick === 'latest' ? latestDue(schedule, 0, now) : undefined;
       await this.#store.registerJob(manifest, latest === undefined ? now : latest - 1);
-      await bucket.put(manifest.name, JSON.stringify(manifest));
-      await ensureQueue(manifest.name, this.#store, this.#platform.work, this.#platform.log);
     }
+    await this.#tellManifests();
+    for (const name of this.#names) await ensureQueue(name, this.#store, this.#platform.work, this.#platform.log);
   }
 
   async #planNext(signal: AbortSignal): Promise<void> {
@@ -195,27 +193,58 @@ export class Planner implements Service {
 
   /** Decides ticks that no clock has told of: a lost or wiped event broker is a delay, never a missed run. */
   async #scan(): Promise<void> {
-    await this.#register();
     const now = await this.#store.now();
     for (const { manifest } of this.#jobs) {
       if ((await this.#admissions.admit(manifest, now)).opened.length > 0) this.#changed();
     }
+    // Last, as it needs the brokers.
+    await this.#register();
+  }
+
+  /**
+   * Makes the jobs known to clocks and consoles. An event broker that does not know a job has never heard of it, or was wiped, and
+   * with it facts that nobody may have read: what runs of that job is told again, before the job is, so that nobody takes the
+   * broker for sound when this planner dies in between.
+   */
+  async #tellManifests(): Promise<void> {
+    const { events, log } = this.#platform;
+    const bucket = events.bucket(JOBS_BUCKET);
+    const known = await bucket.entries();
+    const missing = this.#names.filter((name) => !known.has(name));
+    if (missing.length > 0) {
+      const runs = await this.#store.tellAgain(missing, 0);
+      let chunks = 0;
+      for (const name of missing) chunks += await this.#store.resetEmitted(name);
+      if (runs.length + chunks > 0) log.warn({ runs: runs.length, chunks }, 'the event broker has lost what it held; facts are told again');
+    }
+    for (const { manifest } of this.#jobs) {
+      const text = JSON.stringify(manifest);
+      if (known.get(manifest.name) !== text) await bucket.put(manifest.name, text);
+    }
+    if (missing.length > 0) this.#changed();
   }
 
   async #reconcile(): Promise<void> {
-    const { work, log } = this.#platform;
+    const { work, log, time } = this.#platform;
     for (const { manifest } of this.#jobs) {
-      const queue = await work.inspect(chunkQueue(manifest.name));
-      if (queue === undefined) await ensureQueue(manifest.name, this.#store, work, log);
-      else if (queue.ready === 0) {
-        const { reset, stalled } = await this.#store.resetStalled(manifest.name, Math.max(IDLE_GRACE, 2 * manifest.timeout), EMIT_LIMIT);
-        if (reset > 0) log.warn({ job: manifest.name, chunks: reset }, 'chunks without an answer are sent again');
-        if (stalled > 0) log.error({ job: manifest.name, chunks: stalled }, `chunks were sent ${EMIT_LIMIT} times and never answered`);
+      const { name } = manifest;
+      const queue = await work.inspect(chunkQueue(name));
+      if (queue === undefined) {
+        await ensureQueue(name, this.#store, work, log);
+        continue;
       }
+      this.#reemits = earn(REEMITS, this.#reemits, this.#dispatcher.takeSent(), time.now());
+      const patience = patienceWith(queue, manifest, this.#sizes.itemsFor(name, manifest.concurrency, this.#config.chunkItems));
+      const { reset, stalled } = await this.#store.resetStalled(name, patience, EMIT_LIMIT, affordable(this.#reemits));
+      this.#reemits = spend(this.#reemits, reset);
+      if (reset > 0) log.warn({ job: name, chunks: reset }, 'chunks without an answer are sent again');
+      if (stalled > 0 && stalled !== this.#stalled.get(name))
+        log.error({ job: name, chunks: stalled }, `stalled: chunks were sent ${EMIT_LIMIT + 1} times and never answered`);
+      this.#stalled.set(name, stalled);
     }
     const unconfirmed = await this.#store.releaseUnconfirmed(this.#names);
     if (unconfirmed > 0) log.warn({ chunks: unconfirmed }, 'chunks that were claimed and never sent are due again');
-    for (const run of await this.#store.tellAgain(this.#names, IDLE_GRACE))
+    for (const run of await this.#store.tellAgain(this.#names, TELL_AFTER))
       log.warn({ run }, 'settled but not closed: its facts are sent again');
     this.#changed();
   }

@@ -79,12 +79,12 @@ describe('planning on PostgreSQL', () => {
     ]);
     // The other has taken over and is half-way when the frozen one goes on where it was.
     await waitFor(async () => (await runOf('zombie')).next_seq > before.next_seq, { timeout: 30_000 });
-    expect((await runOf('zombie')).plan_epoch).toBe(before.plan_epoch + 1);
+    expect((await runOf('zombie')).plan_epoch).toBeGreaterThan(before.plan_epoch);
     zombie.time.thaw();
     asleep.open();
     await waitFor(() => zombieAsked > 0, { timeout: 30_000 });
     half.open();
-    expect(await running('zombie')).toMatchObject({ items: '5000', duplicates: '0', sealed: true, plan_epoch: before.plan_epoch + 1 });
+    expect(await running('zombie')).toMatchObject({ items: '5000', duplicates: '0', sealed: true });
     await zombie.planner.stop();
     expect(await storedIds('zombie')).toEqual([...numbers(0, 5_000)].map(({ id }) => id));
     // It stopped asking its source at the first thing it was not allowed to write.

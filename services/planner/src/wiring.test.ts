@@ -5,7 +5,7 @@ import { wirePlanner } from './wiring.ts';
 
 test('the container resolves the planner: no binding is missing', () => {
   const database = { kind: 'pglite' } as Platform['database'];
-  const service = wirePlanner({ ...openMemoryBrokers(), database, jobs: new Map() } as unknown as Platform);
+  const service = wirePlanner({ ...openMemoryBrokers(), database, jobs: new Map(), time: { now: () => 0 } } as unknown as Platform);
   expect(service.name).toBe('planner');
   expect(service.ready()).toContain('not started');
 });

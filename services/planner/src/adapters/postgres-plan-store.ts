@@ -3,6 +3,7 @@ import { type Database, jsonb } from '@millrace/postgres';
 import { type BuiltChunk, CLAIM_BYTES } from '../domain/chunk-builder.ts';
 import type {
   AdmittedTicks,
+  ChunkClaim,
   ChunkId,
   DueChunk,
   NewRun,
@@ -176,18 +177,29 @@ export class PostgresPlanStore implements PlanStore {
     return rows[0]?.payload ?? '[]';
   }
 
-  async claimChunks(jobs: readonly string[], window: number, limit: number): Promise<readonly DueChunk[]> {
+  async claimChunks({ jobs, window, limit, kind, throttled }: ChunkClaim): Promise<readonly DueChunk[]> {
+    const due = `d.run_id = r.run_id and d.state = 'ready' and d.due_at <= now() and d.attempt ${kind === 'first' ? '= 1' : '> 1'}`;
+    const unhindered =
+      kind === 'first'
+        ? ''
+        : `and (r.job <> all($4::text[]) or not exists (
+             select 1 from planner.chunks f where f.run_id = r.run_id and f.state = 'ready' and f.attempt = 1 and f.due_at <= now()))`;
     const { rows } = await this.#db.query<ChunkRow>(
       `with due as (
          select c.run_id, c.generation, c.seq
-         from planner.runs r
-         cross join lateral (select count(*) as emitted from planner.chunks e where e.run_id = r.run_id and e.state = 'emitted') w
+         from (
+           -- Everyone who has something to send gets an equal share; where there are more runs than chunks to claim, the lot decides.
+           select run_id, least(free, ceil($3::float8 / count(*) over ())::bigint) as share
+           from (
+             select r.run_id, $2::bigint - (select count(*) from planner.chunks e where e.run_id = r.run_id and e.state = 'emitted') as free
+             from planner.runs r
+             -- What is spooled goes out as a whole, once its plan is sealed.
+             where (r.state = 'running' or r.state = 'planning' and r.manifest ->> 'spool' is distinct from 'true') and r.job = any($1::text[])
+               and exists (select 1 from planner.chunks d where ${due}) ${unhindered}) w
+           where free > 0 order by random()) r
          cross join lateral (
-           select d.run_id, d.generation, d.seq from planner.chunks d
-           where d.run_id = r.run_id and d.state = 'ready' and d.due_at <= now()
-           order by d.generation, d.seq limit least($3::bigint, greatest($2::bigint - w.emitted, 0)) for update skip locked) c
-         -- What is spooled goes out as a whole, once its plan is sealed.
-         where (r.state = 'running' or r.state = 'planning' and r.manifest ->> 'spool' is distinct from 'true') and r.job = any($1::text[])
+           select d.run_id, d.generation, d.seq from planner.chunks d where ${due}
+           order by ${kind === 'first' ? 'd.generation, d.seq' : 'd.due_at'} limit r.share for update skip locked) c
          limit $3)
        update planner.chunks c set state = 'emitted', emitted_at = null, due_at = ${CONFIRM_BY}, emits = emits + 1
        from due, planner.runs r
@@ -195,7 +207,7 @@ export class PostgresPlanStore implements PlanStore {
        returning c.run_id, c.generation, c.seq, c.job, c.size, c.attempt, c.emits, c.outcomes, r.tick, ${ms('r.nominal')} as nominal, r.params, r.trace, ${ms('r.opened_at')} as opened_at,
          (select case when octet_length(p.payload) <= ${CLAIM_BYTES} then p.payload end
           from (select coalesce(c.payload, (select o.payload from planner.chunks o where o.run_id = c.run_id and o.generation = 0 and o.seq = c.seq)) as payload) p) as payload`,
-      [jobs, window, limit],
+      kind === 'first' ? [jobs, window, limit] : [jobs, window, limit, throttled],
     );
     return rows.map((row) => ({
       runId: row.run_id,
@@ -248,7 +260,9 @@ export class PostgresPlanStore implements PlanStore {
 
   async nextDue(jobs: readonly string[]): Promise<Milliseconds | undefined> {
     const { rows } = await this.#db.query<{ wait: number | null }>(
-      `select ${ms('min(due_at) - now()')} as wait from planner.chunks where job = any($1::text[]) and state = 'ready' and due_at > now()`,
+      `select ${ms('min(c.due_at) - now()')} as wait from planner.runs r cross join lateral (
+         select due_at from planner.chunks where run_id = r.run_id and state = 'ready' and attempt > 1 and due_at > now() order by due_at limit 1) c
+       where r.state in ('planning', 'running') and r.job = any($1::text[])`,
       [jobs],
     );
     return rows[0]?.wait ?? undefined;
@@ -315,17 +329,18 @@ export class PostgresPlanStore implements PlanStore {
     return rowCount;
   }
 
-  async resetStalled(job: string, idle: Milliseconds, limit: number): Promise<{ reset: number; stalled: number }> {
+  async resetStalled(job: string, idle: Milliseconds, limit: number, most: number): Promise<{ reset: number; stalled: number }> {
     const { rows } = await this.#db.query<{ reset: string; stalled: string }>(
       `with idle as (
-         select c.run_id, c.generation, c.seq, c.emits from planner.chunks c join planner.runs r using (run_id)
-         where c.job = $1 and c.state = 'emitted' and r.state <> 'closed'
+         select c.run_id, c.generation, c.seq, c.emits, c.emitted_at from planner.chunks c join planner.runs r using (run_id)
+         where c.job = $1 and c.state = 'emitted' and c.emitted_at is not null and r.state <> 'closed'
            and greatest(c.emitted_at, r.progress_at) < now() - $2 * interval '1 millisecond'),
+       taken as (select * from idle where emits <= $3 order by emitted_at limit $4),
        reset as (
-         update planner.chunks c set state = 'ready', due_at = now() from idle
-         where c.run_id = idle.run_id and c.generation = idle.generation and c.seq = idle.seq and c.emits <= $3 returning 1)
+         update planner.chunks c set state = 'ready', due_at = now() from taken
+         where c.run_id = taken.run_id and c.generation = taken.generation and c.seq = taken.seq and c.state = 'emitted' returning 1)
        select (select count(*) from reset) as reset, (select count(*) from idle where emits > $3) as stalled`,
-      [job, idle, limit],
+      [job, idle, limit, most],
     );
     return { reset: Number(rows[0]?.reset ?? 0), stalled: Number(rows[0]?.stalled ?? 0) };
   }
@@ -333,8 +348,9 @@ export class PostgresPlanStore implements PlanStore {
   async tellAgain(jobs: readonly string[], idle: Milliseconds): Promise<readonly string[]> {
     const { rows } = await this.#db.query<{ run_id: string }>(
       `with silent as (
-         update planner.runs r set owed = true, progress_at = now()
-         where (r.state = 'running' or $2 = 0 and r.state = 'planning') and r.job = any($1::text[]) and r.progress_at <= now() - $2 * interval '1 millisecond'
+         update planner.runs r set owed = true, progress_at = now(), told = case when $2 = 0 then told else told + 1 end
+         where (r.state = 'running' or $2 = 0 and r.state = 'planning') and r.job = any($1::text[])
+           and r.progress_at <= now() - $2 * 2 ^ least(r.told, 7) * interval '1 millisecond'
            and ($2 = 0 or not exists (select 1 from planner.chunks c where c.run_id = r.run_id and c.state <> 'settled'))
          returning r.run_id),
        again as (

@@ -61,7 +61,7 @@ export async function redriveRun(tx: Queryable, request: RedriveRequest): Promis
     { kind: 'run.planned', data: { ...about, chunks: chunks.length, items, duplicates: 0, plannedAt: at, replaced } },
   ];
   await tx.query(
-    `update planner.runs set generation = $2, state = 'running', closed_at = null, verdict = null, progress_at = now(), facts = facts || $3::jsonb, owed = true, trace = $4 where run_id = $1`,
+    `update planner.runs set generation = $2, state = 'running', closed_at = null, verdict = null, progress_at = now(), told = 0, facts = facts || $3::jsonb, owed = true, trace = $4 where run_id = $1`,
     [request.runId, generation, JSON.stringify(facts), JSON.stringify(request.trace)],
   );
   return 'opened';
