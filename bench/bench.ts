@@ -3,6 +3,7 @@
  * peers and the limits take turns on the same private servers; see docs/performance.md.
  *
  *     npm run bench -- --items 200000 --rounds 3 --only millrace,graphile-worker
+ *     npm run bench -- --scenario latency,slow,failing,flat,recovery
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -14,6 +15,7 @@ import { limits } from './limits.ts';
 import { embedded, onServers } from './millrace.ts';
 import { peerContenders } from './peers.ts';
 import { type Measurement, summarise, table } from './report.ts';
+import { runScenarios } from './scenarios.ts';
 import { type Servers, serverProcesses, startServers } from './servers.ts';
 import { CREATE_TABLE, TABLE } from './workload.ts';
 
@@ -23,6 +25,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     warm: { type: 'string', default: '5000' },
     only: { type: 'string' },
+    scenario: { type: 'string' },
     out: { type: 'string', default: 'bench/dist' },
   },
 });
@@ -30,7 +33,7 @@ const items = Number(values.items);
 const STATEMENTS = Boolean(process.env['BENCH_STATEMENTS']);
 const only = values.only?.split(',');
 const all: readonly Contender[] = [onServers(1), onServers(2), embedded, ...peerContenders, ...limits];
-const contenders = all.filter(({ name }) => !only || only.includes(name));
+const contenders: Contender[] = all.filter(({ name }) => !only || only.includes(name));
 const unknown = only?.filter((name) => !all.some((contender) => contender.name === name)) ?? [];
 if (unknown.length > 0 || contenders.length === 0)
   throw new Error(`--only ${unknown.join(',')}: known are ${all.map(({ name }) => name).join(', ')}`);
@@ -41,6 +44,10 @@ const db = await connectPostgres({ url: servers.postgres.url });
 const measurements: Measurement[] = [];
 try {
   await db.query(CREATE_TABLE);
+  if (values.scenario !== undefined) {
+    await runScenarios(values.scenario.split(','), servers);
+    contenders.splice(0);
+  }
   if (STATEMENTS) await db.query('create extension if not exists pg_stat_statements');
   for (let round = 1; round <= Number(values.rounds); round++) {
     for (const contender of contenders) {
@@ -54,6 +61,7 @@ try {
   await servers.stop();
 }
 
+if (contenders.length === 0) process.exit(0);
 const summary = summarise(contenders, measurements, items);
 mkdirSync(values.out, { recursive: true });
 writeFileSync(

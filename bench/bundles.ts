@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
@@ -15,9 +16,11 @@ export const JOBS = `${root}bench/dist/jobs`;
 export async function buildBundles(): Promise<void> {
   for (const name of SERVICES)
     execFileSync(process.execPath, ['tools/build.mjs', `services/${name}`], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
+  rmSync(JOBS, { recursive: true, force: true });
   await build({
-    entryPoints: [`${root}bench/jobs/checksum/job.ts`],
-    outfile: `${JOBS}/job.mjs`,
+    entryPoints: { 'checksum.job': `${root}bench/jobs/checksum/job.ts`, 'probe.job': `${root}bench/jobs/probe/job.ts` },
+    outdir: JOBS,
+    outExtension: { '.js': '.mjs' },
     bundle: true,
     platform: 'node',
     format: 'esm',
