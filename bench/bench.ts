@@ -9,6 +9,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { connectPostgres, type Database } from '@millrace/postgres';
 import { buildBundles } from './bundles.ts';
+import { chart } from './chart.ts';
 import type { Contender, Opened } from './contender.ts';
 import { cpuSeconds, peakMemory } from './cost.ts';
 import { limits } from './limits.ts';
@@ -67,6 +68,10 @@ mkdirSync(values.out, { recursive: true });
 writeFileSync(
   `${values.out}/bench.json`,
   `${JSON.stringify({ items, rounds: Number(values.rounds), node: process.version, contenders: summary, measurements }, undefined, 1)}\n`,
+);
+writeFileSync(
+  `${values.out}/bench.svg`,
+  chart(summary, `Items per second, ${items.toLocaleString('en')} items, median of ${values.rounds}`),
 );
 process.stdout.write(table(summary, items, Number(values.rounds)));
 
