@@ -429,6 +429,11 @@ export class PlanTables implements Immediate<PlanStore> {
     waiting.openedAt = this.#now();
   }
 
+  /** A simulated world is younger than any retention. */
+  purge(): 'done' {
+    return 'done';
+  }
+
   redrive(request: RedriveRequest): 'opened' | 'known' | 'open' | 'unknown' | 'empty' {
     const run = this.runs.get(request.runId);
     if (!run) return 'unknown';

@@ -96,6 +96,11 @@ describe('console API', () => {
     const sent = f.sent.at(-1);
     expect(Redrive.read(sent as NonNullable<typeof sent>)).toMatchObject({ ok: true, message: { data: { generation: 1, group: 'fp-a' } } });
     expect((await post('/v1/runs/refresh@manual:bad/redrive')).json().items).toBe(3);
+    // The inbox that keeps effects from being applied twice may be gone.
+    f.now.at += 29 * 86_400_000;
+    const late = await post('/v1/runs/refresh@manual:bad/redrive');
+    f.now.at -= 29 * 86_400_000;
+    expect([late.statusCode, late.json().code]).toEqual([409, 'MR4004']);
   });
 
   it.each([

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import helmet from '@fastify/helmet';
 import swagger from '@fastify/swagger';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import { MillraceError, messageOf, type Time } from '@millrace/core';
+import { type Milliseconds, MillraceError, messageOf, type Time } from '@millrace/core';
 import type { EventBroker, Publisher } from '@millrace/messaging';
 import { METRICS_TYPE, metricsText } from '@millrace/runtime';
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type RawServerDefault } from 'fastify';
@@ -28,6 +28,8 @@ export interface ConsoleParts {
   readonly random: () => number;
   /** Throws MR1013; only a process that holds the jobs' code can tell. Default: the planner alone decides. */
   readonly checkParams?: (job: string, params: Record<string, unknown>) => void;
+  /** How long inboxes are kept: an older run cannot be redriven. Default 0: for ever. */
+  readonly inboxRetention?: Milliseconds;
   /** Reasons for not being ready, beside the ledger. Default: none. */
   readonly notReady?: () => readonly string[];
   /**
@@ -114,7 +116,15 @@ export async function buildApp(parts: ConsoleParts): Promise<App> {
     parts.jaegerUrl,
   );
   app.addHook('preClose', async () => feed.close());
-  const commands = new Commands(parts.ledger, parts.publisher, parts.registry, parts.time, parts.random, parts.checkParams);
+  const commands = new Commands(
+    parts.ledger,
+    parts.publisher,
+    parts.registry,
+    parts.time,
+    parts.random,
+    parts.checkParams,
+    parts.inboxRetention,
+  );
 
   await app.register(async (scope) => {
     const typed = scope as unknown as App;

@@ -1,10 +1,13 @@
 import {
   type ErrorCode,
+  formatInstant,
   type Instant,
+  type Milliseconds,
   MillraceError,
   manualTick,
   parseInstant,
   Redrive,
+  redrivableFor,
   redriveSubject,
   runIdOf,
   shortHash,
@@ -44,6 +47,7 @@ export class Commands {
   readonly #registry: Registry;
   readonly #time: Time;
   readonly #random: () => number;
+  readonly #inboxRetention: Milliseconds;
   readonly #checkParams: (job: string, params: Record<string, unknown>) => void;
 
   constructor(
@@ -53,7 +57,9 @@ export class Commands {
     time: Time,
     random: () => number,
     checkParams: (job: string, params: Record<string, unknown>) => void = () => undefined,
+    inboxRetention: Milliseconds = 0,
   ) {
+    this.#inboxRetention = inboxRetention;
     this.#ledger = ledger;
     this.#publisher = publisher;
     this.#registry = registry;
@@ -93,7 +99,7 @@ export class Commands {
     return { runId: runIdOf(job, manualTick(key)), key };
   }
 
-  /** Asks for the failing items of a closed run to be tried again. Throws MR2005, MR2006, MR2007, MR3013. */
+  /** Asks for the failing items of a closed run to be tried again. Throws MR2005, MR2006, MR2007, MR3013, MR4004. */
   async redrive(
     runId: string,
     selection: RedriveSelection,
@@ -103,6 +109,8 @@ export class Commands {
     const job = splitRunId(runId)?.job;
     if (!run || !job) throw new MillraceError('MR2005', `"${runId}"`);
     if (run.state !== 'closed') throw new MillraceError('MR2006', `"${runId}" is ${run.state}`);
+    if (this.#time.now() - run.openedAt > redrivableFor(this.#inboxRetention))
+      throw new MillraceError('MR4004', `"${runId}", opened ${formatInstant(run.openedAt)}`);
     const all = run.counts.failed + run.counts.rejected + run.counts.expired + run.counts.cancelled;
     const selected = selection.group !== undefined || selection.keys !== undefined;
     const items = all === 0 ? 0 : selected ? await this.#ledger.countFailures(runId, selection) : all;

@@ -89,6 +89,7 @@ export async function openFixture(): Promise<Fixture> {
     log: quiet,
     time,
     random: () => 0.5,
+    inboxRetention: 30 * 86_400_000,
     hosts: ['localhost'],
   });
   const addPass = (runId: string, generation: number, verdict: string | null, duplicates: number) =>

@@ -21,6 +21,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   MR2010: 400,
   MR2011: 409,
   MR1013: 400,
+  MR4004: 409,
 };
 
 export interface ProblemDocument {

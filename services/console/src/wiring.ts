@@ -34,6 +34,7 @@ export function wireConsole(platform: Platform, config: Partial<ConsoleConfig> =
         log: p.log,
         time: p.time,
         random: p.random,
+        inboxRetention: c.inboxRetention,
         jaegerUrl: c.jaegerUrl,
         checkParams: (job, params) => void p.jobs.get(job)?.parseParams(params),
       }),

@@ -151,6 +151,45 @@ describe('dispatch from the table of chunks', () => {
     expect(await store.releaseUnconfirmed(['j'])).toBe(1);
   });
 
+  test('plans of old closed runs are deleted step by step, and nothing of any other run; what is being deleted is not redriven', async () => {
+    const day = 86_400_000;
+    for (const runId of ['old', 'young', 'open']) await addRun(runId, 3);
+    await db.query(
+      `update planner.runs set state = 'closed', opened_at = now() - interval '91 days', closed_at = now() - interval '91 days' where run_id = 'old'`,
+    );
+    await db.query(
+      `update planner.runs set state = 'closed', opened_at = now() - interval '89 days', closed_at = now() - interval '89 days' where run_id = 'young'`,
+    );
+    await db.query(`update planner.runs set opened_at = now() - interval '1 year' where run_id = 'open'`);
+    await db.query(`update planner.chunks set state = 'settled', outcomes = '2x'`);
+    await db.query(
+      `insert into planner.ticks (job, nominal, through, result) select 'j', t, t, 'ran' from unnest(array[now() - interval '91 days', now()]) t`,
+    );
+    const redrive = (runId: string, maxAge: number) =>
+      store.redrive({ runId, generation: 1, group: undefined, keys: undefined, maxAge, trace: {} });
+    const left = async () => {
+      const { rows } = await db.query<{ run_id: string; chunks: number; purged: boolean }>(
+        `select run_id, (select count(*)::integer from planner.chunks c where c.run_id = r.run_id) as chunks, purged_at is not null as purged
+         from planner.runs r order by run_id`,
+      );
+      return rows.map((row) => Object.values(row).join(' '));
+    };
+    const whole = ['open 3 false', 'young 3 false'];
+    await store.purge(90 * day, 2);
+    expect(await left()).toEqual(['old 1 true', ...whole]);
+    while ((await store.purge(90 * day, 2)) === 'more');
+    expect(await left()).toEqual(['old 0 true', ...whole]);
+    expect((await db.query('select 1 from planner.ticks')).rows).toHaveLength(1);
+    expect(await redrive('old', Number.POSITIVE_INFINITY)).toBe('old');
+    await db.query(`update planner.runs set purged_at = now() - interval '25 hours' where run_id = 'old'`);
+    while ((await store.purge(90 * day, 2)) === 'more');
+    expect(await left()).toEqual(whole);
+    // Its inbox may be gone: effects could be applied twice.
+    expect(await redrive('young', 29 * day)).toBe('old');
+    expect(await redrive('young', 100 * day)).toBe('opened');
+    await db.query('delete from planner.ticks');
+  });
+
   test('a settled run that nobody closes is told again, ever more rarely', async () => {
     await addRun('a', 1);
     await store.settleChunks((await store.claimChunks(FIRST)).map((chunk) => settled(chunk)));

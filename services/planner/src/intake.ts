@@ -2,6 +2,7 @@ import {
   ChunkSettled,
   done,
   factSubject,
+  type Milliseconds,
   manualTick,
   messageOf,
   park,
@@ -26,9 +27,6 @@ import type { ChunkSizes } from './domain/chunk-sizes.ts';
 import { retryDelay } from './domain/retry-delay.ts';
 import type { NewRun, NextSending, PlanStore } from './plan-store.ts';
 
-/** A tick may be this early by the database's clock: the fastest of many clocks must not start runs ahead of time. */
-const EARLY = 250;
-
 export interface IntakeParts {
   readonly store: PlanStore;
   readonly jobs: ReadonlyMap<string, Job>;
@@ -38,6 +36,8 @@ export interface IntakeParts {
   readonly system: string;
   /** Called whenever a row has been written that planning, dispatch or owed facts may wait for. */
   readonly changed: () => void;
+  /** How old a run may be to be redriven. */
+  readonly redrivable: Milliseconds;
   /** Called when chunks were settled: only dispatch waits for that. */
   readonly settled: () => void;
   /** Told how long the chunks of each job took. */
@@ -54,13 +54,15 @@ export class Intake {
   readonly #random: () => number;
   readonly #log: Logger;
   readonly #changed: () => void;
+  readonly #redrivable: Milliseconds;
   readonly #settled: () => void;
   readonly #sizes: ChunkSizes;
   readonly #admissions: Admissions;
   /** Which broker the messages come from, for spans. */
   readonly #system: string;
 
-  constructor({ store, jobs, random, log, admissions, system, changed, settled, sizes }: IntakeParts) {
+  constructor({ store, jobs, random, log, admissions, system, changed, settled, sizes, redrivable }: IntakeParts) {
+    this.#redrivable = redrivable;
     this.#store = store;
     this.#admissions = admissions;
     this.#system = system;
@@ -80,7 +82,9 @@ export class Intake {
     // A tick of a job or schedule that this planner does not hold; the scan of the one that does decides.
     if (!job || job.manifest.revision !== revision) return done;
     const early = nominal - (await this.#store.now());
-    if (early > EARLY) return retry(early, 'the tick is not due yet by the clock of the database');
+    // The fastest of many clocks must not start runs ahead of time. However little it is: what is not due yet is not admitted below,
+    // and a tick that was acknowledged all the same would wait for the next scan.
+    if (early > 0) return retry(early, 'the tick is not due yet by the clock of the database');
     const { trace } = read.message;
     const own = runIdOf(name, tickOf(nominal));
     const { opened } = await this.#admissions.admit(job.manifest, nominal, {
@@ -136,11 +140,12 @@ export class Intake {
       message: { system: this.#system, destination: redriveSubject(job) },
       parent: () => read.message.trace,
     });
-    const result = await this.#store.redrive({ runId, generation, group, keys, trace: spans.traceOf(runId) });
+    const result = await this.#store.redrive({ runId, generation, group, keys, maxAge: this.#redrivable, trace: spans.traceOf(runId) });
     if (result === 'opened') spans.end([runId]);
     if (result === 'unknown') return park(`MR2005 ${runId}`);
     if (result === 'open') return retry(1_000, `MR2006 ${runId}`);
     if (result === 'empty') return park(`MR2007 ${runId}`);
+    if (result === 'old') return park(`MR4004 ${runId}`);
     this.#changed();
     return done;
   };

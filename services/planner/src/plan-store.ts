@@ -53,8 +53,13 @@ export interface PlanStore {
    */
   closeRun(closed: RunClosed, dependents: readonly NewRun[]): Promise<readonly string[] | 'behind'>;
 
-  /** Opens the next generation over failing items. Undefined: nothing to do (done before, or nothing selected). */
-  redrive(request: RedriveRequest): Promise<'opened' | 'known' | 'open' | 'unknown' | 'empty'>;
+  /** Opens the next generation over failing items. `old`: the run is older than `maxAge`, or its plan is being deleted. */
+  redrive(request: RedriveRequest): Promise<'opened' | 'known' | 'open' | 'unknown' | 'empty' | 'old'>;
+  /**
+   * Deletes a part of what belongs to runs closed longer ago than `retention`, at most `limit` rows at once: `more` as long as
+   * there is any. The run itself goes a day later; until then its `purged_at` says that its plan is no longer complete.
+   */
+  purge(retention: Milliseconds, limit: number): Promise<'more' | 'done'>;
 
   /**
    * Makes everything emitted of this job due again: its queue has been lost. Returns the number of chunks. They count as sent
@@ -171,6 +176,8 @@ export interface RedriveRequest {
   readonly generation: number;
   readonly group: string | undefined;
   readonly keys: readonly string[] | undefined;
+  /** Milliseconds since the run was opened. */
+  readonly maxAge: Milliseconds;
   readonly trace: Trace;
 }
 

@@ -1,4 +1,4 @@
-import { chunkQueue, JOBS_BUCKET, latestDue, messageOf, retry, type Verdict } from '@millrace/core';
+import { chunkQueue, JOBS_BUCKET, latestDue, messageOf, redrivableFor, retry, type Verdict } from '@millrace/core';
 import type { Delivery, Handler, Subscription } from '@millrace/messaging';
 import type { Platform, Service } from '@millrace/runtime';
 import { metrics } from '@opentelemetry/api';
@@ -20,6 +20,9 @@ import type { PlanStore } from './plan-store.ts';
 const SETTLE_EVERY = 50;
 /** A run that is settled and not closed for this long is told again. */
 const TELL_AFTER = 30_000;
+const PURGE_EVERY = 600_000;
+/** Rows deleted in one statement, at most. */
+const PURGE_STEP = 500;
 /** Before a message that could not be handled is looked at again. */
 const MESSAGE_PAUSE = 1_000;
 
@@ -76,6 +79,7 @@ export class Planner implements Service {
       admissions: this.#admissions,
       system: platform.events.system,
       changed: () => this.#changed(),
+      redrivable: Math.min(redrivableFor(config.inboxRetention), redrivableFor(config.retention)),
       settled: this.#dispatcher.wake,
       sizes: this.#sizes,
     });
@@ -124,6 +128,7 @@ export class Planner implements Service {
       ...Array.from({ length: this.#config.planning }, () => this.#repeat('planning', 1_000, signal, () => this.#planNext(signal))),
       this.#repeat('owed facts', 1_000, signal, () => payOwedFacts(this.#store, events, this.#platform.time.now(), signal)),
       this.#repeat('scan', this.#config.scanEvery, signal, () => this.#scan(), true),
+      this.#repeat('purge', PURGE_EVERY, signal, () => this.#purge(signal), true),
       this.#repeat('reconcile', this.#config.reconcileEvery, signal, () => this.#reconcile(), true),
       this.#repeat('look at the event broker', this.#config.reconcileEvery, signal, () => this.#tellManifests(), true),
     ];
@@ -247,6 +252,12 @@ export class Planner implements Service {
     for (const run of await this.#store.tellAgain(this.#names, TELL_AFTER))
       log.warn({ run }, 'settled but not closed: its facts are sent again');
     this.#changed();
+  }
+
+  /** Small steps, each a transaction of its own, so that nobody waits for them. */
+  async #purge(signal: AbortSignal): Promise<void> {
+    const { retention } = this.#config;
+    while (retention > 0 && !signal.aborted && (await this.#store.purge(retention, PURGE_STEP)) === 'more');
   }
 
   #changed(): void {

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import { manualTick, runIdOf } from '@millrace/core';
+import { manualTick, runIdOf, Tick } from '@millrace/core';
 import { connectPostgres, type Database, migrate } from '@millrace/postgres';
 import { startPostgres, type TestServer, waitFor } from '@millrace/testing';
 import { gate, jobOf, numbers, type PlannerFixture, startPlanner } from './planner-fixture.ts';
@@ -217,6 +217,46 @@ describe('planning on PostgreSQL', () => {
     expect(await running('resumed')).toMatchObject({ items: '2000', duplicates: '110', sealed: true });
     expect(cursors).toEqual([undefined, 700]);
     expect(await storedIds('resumed')).toEqual([...numbers(0, 2_000)].map(({ id }) => id));
+  }, 60_000);
+
+  test('a tick that a fast clock sends early is held until the clock of the database has come to it', async () => {
+    const job = jobOf('early', () => [], { schedule: { cron: '*/3 * * * * *' } });
+    const one = await start(db, [job]);
+    const nominal = Math.ceil((Date.now() + 1_500) / 3_000) * 3_000;
+    await one.send(Tick.envelope({ job: 'early', nominal, revision: job.manifest.revision, emittedAt: nominal, clock: 'fast' }, nominal));
+    const opened = `select (extract(epoch from opened_at) * 1000)::float8 as at from planner.runs where job = 'early' and nominal = to_timestamp($1::float8 / 1000)`;
+    await waitFor(async () => (await db.query(opened, [nominal])).rows.length === 1, { timeout: 30_000 });
+    const late = ((await db.query<{ at: number }>(opened, [nominal])).rows[0]?.at ?? 0) - nominal;
+    expect(late).toBeGreaterThanOrEqual(-250);
+    // The scan, which would find it too, comes after 22 s.
+    expect(late).toBeLessThan(15_000);
+  }, 60_000);
+
+  test('a tick of an outdated schedule opens nothing, nor does one of a job that nobody has loaded', async () => {
+    const jobs = ['stale', 'current'].map((name) => jobOf(name, () => [], { schedule: { cron: '* * * * *' } }));
+    const one = await start(db, jobs, { config: { reconcileEvery: 100 } });
+    await waitFor(() => one.store.looks >= 6, { timeout: 30_000 });
+    await db.query(`update planner.jobs set last_nominal = now() - interval '90 seconds' where job = any($1::text[])`, [
+      ['stale', 'current'],
+    ]);
+    const nominal = Math.floor(Date.now() / 60_000) * 60_000;
+    const tick = (job: string, revision: string) =>
+      one.send(Tick.envelope({ job, nominal, revision, emittedAt: nominal, clock: 'c' }, nominal));
+    await tick('stale', 'of last week');
+    await tick('unknown', 'r');
+    await tick('current', jobs[1]?.manifest.revision ?? '');
+    const runs = async () =>
+      (await db.query<{ job: string }>(`select job from planner.runs where job in ('stale', 'current', 'unknown')`)).rows.map(
+        ({ job }) => job,
+      );
+    await waitFor(async () => (await runs()).length > 0, { timeout: 30_000 });
+    expect(await runs()).toEqual(['current']);
+  }, 60_000);
+
+  test('a run without items is sealed with none', async () => {
+    const one = await start(db, [jobOf('none', () => [])]);
+    await one.trigger('none', 'k');
+    expect(await running('none')).toMatchObject({ items: '0', next_seq: 0, sealed: true });
   }, 60_000);
 
   test('takeovers do not spend the attempts of a source', async () => {

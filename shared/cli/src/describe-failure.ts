@@ -9,6 +9,7 @@ const BY_CODE: Partial<Record<ErrorCode, number>> = {
   MR2005: EXIT.notFound,
   MR2006: EXIT.refused,
   MR2007: EXIT.refused,
+  MR4004: EXIT.refused,
   MR2008: EXIT.usage,
   MR2009: EXIT.usage,
   MR2010: EXIT.usage,

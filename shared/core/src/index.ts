@@ -6,6 +6,7 @@ export * from './json.ts';
 export * from './manifest.ts';
 export * from './messages.ts';
 export * from './outcomes.ts';
+export * from './retention.ts';
 export * from './schedule.ts';
 export * from './time.ts';
 export * from './verdict.ts';

@@ -321,6 +321,33 @@ export class PostgresPlanStore implements PlanStore {
     return this.#db.transaction((tx) => redriveRun(tx, request));
   }
 
+  async purge(retention: Milliseconds, limit: number): Promise<'more' | 'done'> {
+    const old = `now() - $1 * interval '1 millisecond'`;
+    const steps = [
+      await this.#db.query(
+        `update planner.runs set purged_at = now() where run_id in (
+           select run_id from planner.runs where state = 'closed' and closed_at < ${old} and purged_at is null order by closed_at limit $2 for update skip locked)`,
+        [retention, limit],
+      ),
+      await this.#db.query(
+        `delete from planner.chunks where ctid = any(array(
+           select c.ctid from planner.runs r join planner.chunks c using (run_id) where r.purged_at is not null and r.state = 'closed' limit $1))`,
+        [limit],
+      ),
+      await this.#db.query(
+        `delete from planner.runs r where r.run_id in (
+           select run_id from planner.runs where state = 'closed' and closed_at < ${old} and purged_at < now() - interval '1 day' limit $2)
+           and not exists (select 1 from planner.chunks c where c.run_id = r.run_id)`,
+        [retention, limit],
+      ),
+      await this.#db.query(
+        `delete from planner.ticks where ctid = any(array(select ctid from planner.ticks where through < ${old} limit $2))`,
+        [retention, limit],
+      ),
+    ];
+    return steps.some(({ rowCount }) => rowCount > 0) ? 'more' : 'done';
+  }
+
   async resetEmitted(job: string): Promise<number> {
     const { rowCount } = await this.#db.query(
       `update planner.chunks set state = 'ready', due_at = now(), emits = 1 where job = $1 and state = 'emitted'`,

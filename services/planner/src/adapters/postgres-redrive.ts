@@ -6,7 +6,10 @@ import type { OwedFact, RedriveRequest } from '../plan-store.ts';
  * Opens the next generation of a closed run over its failing items: one new chunk row per touched chunk, in which the
  * items that stay as they are have the state '-'. Applied items are never touched. Cost grows with failing chunks.
  */
-export async function redriveRun(tx: Queryable, request: RedriveRequest): Promise<'opened' | 'known' | 'open' | 'unknown' | 'empty'> {
+export async function redriveRun(
+  tx: Queryable,
+  request: RedriveRequest,
+): Promise<'opened' | 'known' | 'open' | 'unknown' | 'empty' | 'old'> {
   const { rows: runs } = await tx.query<{
     job: string;
     tick: string;
@@ -15,14 +18,18 @@ export async function redriveRun(tx: Queryable, request: RedriveRequest): Promis
     nominal: number | null;
     manifest: { run: unknown };
     params: unknown;
+    age: number;
+    purged: boolean;
   }>(
-    `select job, tick, state, generation, (extract(epoch from nominal) * 1000)::float8 as nominal, manifest, params from planner.runs where run_id = $1 for update`,
+    `select job, tick, state, generation, (extract(epoch from nominal) * 1000)::float8 as nominal, manifest, params,
+       (extract(epoch from now() - opened_at) * 1000)::float8 as age, purged_at is not null as purged from planner.runs where run_id = $1 for update`,
     [request.runId],
   );
   const run = runs[0];
   if (!run) return 'unknown';
   if (run.generation >= request.generation) return 'known';
   if (run.state !== 'closed') return 'open';
+  if (run.purged || run.age > request.maxAge) return 'old';
 
   const { rows } = await tx.query<ChunkLayer & { generation: number }>(
     `select c.generation, c.seq, c.size, c.outcomes, c.failures, case when $2 and c.generation = 0 then c.payload end as payload
