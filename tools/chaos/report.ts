@@ -20,6 +20,9 @@ export function textOf(name: string, seed: number, report: Report): string {
     ...(report.alarmGrowth === undefined
       ? []
       : [`During the memory alarm a process grew by ${report.alarmGrowth.toFixed(1)} MiB at most.`]),
+    ...(report.slowness > 1
+      ? [`The machine is slow: faults came ${report.slowness.toFixed(1)} times more slowly than the scenario says.`]
+      : []),
     `${report.refusedStarts} starts were refused because a server was away.`,
     ...violations.map((violation) => `\n- VIOLATION ${violation}`),
     ...(violations.length > 0 ? [`\nLogs of the services: ${report.logs}`] : []),

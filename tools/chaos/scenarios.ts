@@ -82,9 +82,9 @@ export const SCENARIOS = {
     about: 'a service is killed every 3 s, a broker or the database restarts, crashes or is wiped, and the network fails',
     rhythms: [
       { faults: faultsOf(/^kill /), every: 3_000 },
-      { faults: [...restarts, ...faultsOf(/^wipe (rabbit|nats)/)], every: 12_000 },
-      { faults: faultsOf(/ (cut|reset|half-open|slow)$/), every: 5_000 },
-      { faults: faultsOf(/^freeze /), every: 25_000 },
+      { faults: [...restarts, ...faultsOf(/^wipe (rabbit|nats)/)], every: 30_000 },
+      { faults: faultsOf(/ (cut|reset|half-open|slow)$/), every: 10_000 },
+      { faults: faultsOf(/^freeze /), every: 30_000 },
     ],
   },
   million: {
