@@ -83,12 +83,12 @@ end_run() {
 }
 
 still_running() {
-  curl -sf --retry 30 --retry-delay 1 --retry-all-errors "http://127.0.0.1:$MILLRACE_PORT/v1/runs/sunrise-table%40manual%3A$1" >"$tmp/progress.json"
+  curl -sf --retry 180 --retry-delay 1 --retry-all-errors "http://127.0.0.1:$MILLRACE_PORT/v1/runs/sunrise-table%40manual%3A$1" >"$tmp/progress.json"
   [ "$(value "$tmp/progress.json" 'j.state')" != closed ] || fail "run $1 was over before everything had been killed"
 }
 
 healthy() {
-  for _ in $(seq 120); do
+  for _ in $(seq 360); do
     [ "$(docker inspect -f '{{if .State.Health}}{{.State.Health.Status}}{{else}}{{.State.Status}}{{end}}' "$1")" = "$2" ] && return
     sleep 0.5
   done
