@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
 import { messageOf } from '@millrace/core';
@@ -6,7 +7,7 @@ import type { Job } from 'millrace';
 import { takeResult } from '../domain/results.ts';
 import { runItems } from '../run-items.ts';
 import { Slots } from '../slots.ts';
-import type { ChildNote, ChildWork } from './child-protocol.ts';
+import { type ChildNote, type ChildWork, NOTES_FD } from './child-protocol.ts';
 
 /**
  * Entry of the processes that run suspicious items: loads the jobs, then runs what it is sent. It has no connection but
@@ -15,8 +16,15 @@ import type { ChildNote, ChildWork } from './child-protocol.ts';
 const [jobsPath = '', instance = ''] = process.argv.slice(2);
 const log = openLog('processor', `${instance}-${process.pid}`, process.env['MILLRACE_LOG_LEVEL'] || 'info');
 
-function tell(note: ChildNote): void {
-  process.send?.(note);
+function note(work: number, item: number): void {
+  const pair = Buffer.allocUnsafe(8);
+  pair.writeInt32LE(work, 0);
+  pair.writeInt32LE(item, 4);
+  writeSync(NOTES_FD, pair);
+}
+
+function tell(message: ChildNote): void {
+  process.send?.(message);
 }
 
 // When memory runs out, the kernel shall end this process and not the one beside it.
@@ -47,11 +55,12 @@ async function run(job: Job | undefined, { work, job: name, chunk, concurrency, 
     until: systemTime.now() + budget,
     signal: new AbortController().signal,
     watch: {
-      entering: (index) => tell({ work, began: index }),
+      entering: (index) => note(work, index),
       left: () => undefined,
       ended: (index, results) => {
         const result = takeResult(results, index);
         if (result) tell({ work, ended: index, result });
+        note(work, ~index);
       },
     },
   });

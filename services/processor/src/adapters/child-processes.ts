@@ -1,11 +1,13 @@
 import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
 import { extname, join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { getHeapStatistics } from 'node:v8';
 import { MillraceError, messageOf } from '@millrace/core';
 import type { Logger } from '@millrace/runtime';
 import type { ItemResult } from '../domain/results.ts';
 import type { IsolatedEnd, IsolatedWork, Isolation } from '../isolation.ts';
-import type { ChildNote, ChildWork } from './child-protocol.ts';
+import { type ChildNote, type ChildWork, NOTES_FD } from './child-protocol.ts';
 
 /** Beyond an item's timeout, for the child to say so itself: only synchronous code overruns by this much. */
 const MARGIN_MS = 5_000;
@@ -86,6 +88,7 @@ class Child {
   #outOfMemory = false;
   #killed: string | undefined;
   #listen: (note: ChildNote) => void = () => {};
+  #note: (work: number, item: number) => void = () => {};
   #resting: NodeJS.Timeout | undefined;
   #count = 0;
 
@@ -110,11 +113,19 @@ class Child {
     const extension = extname(import.meta.filename);
     this.#process = fork(join(import.meta.dirname, `child-main${extension}`), [jobsPath, instance], {
       execArgv: [...(extension === '.ts' ? ['--import', import.meta.resolve('tsx')] : []), `--max-old-space-size=${limit}`],
-      stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
+      stdio: ['ignore', 'inherit', 'pipe', 'ipc', 'pipe'],
     });
     this.#process.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#outOfMemory ||= MEMORY.test(text);
       process.stderr.write(text);
+    });
+    const notes = this.#process.stdio[NOTES_FD] as Readable;
+    let rest: Buffer = Buffer.alloc(0);
+    notes.on('data', (data: Buffer) => {
+      rest = Buffer.concat([rest, data]);
+      let at = 0;
+      for (; at + 8 <= rest.length; at += 8) this.#note(rest.readInt32LE(at), rest.readInt32LE(at + 4));
+      rest = rest.subarray(at);
     });
     this.#process.on('message', (note: ChildNote) => this.#listen(note));
     this.#gone = new Promise((resolve) => {
@@ -123,7 +134,7 @@ class Child {
         this.#process.once('exit', (code, signal) => told(this.#howItEnded(code, signal)));
       });
       // Its last notes may still be in the pipe when it has gone.
-      const silent = new Promise<void>((heard) => this.#process.once('disconnect', heard));
+      const silent = Promise.all([once(this.#process, 'disconnect'), once(notes, 'close')]);
       void exited.then(async (how) => {
         let timer: NodeJS.Timeout | undefined;
         await Promise.race([silent, new Promise<void>((late) => (timer = setTimeout(late, LAST_WORDS_MS)))]);
@@ -152,12 +163,15 @@ class Child {
         heard = performance.now();
         if ('failed' in note) refused = note.failed;
         if ('failed' in note || ('over' in note && note.work === work)) return resolve('over');
-        if ('ended' in note && note.work === work) {
-          underWay.delete(note.ended);
-          results.set(todo[note.ended] as number, note.result);
-        } else if ('began' in note && note.work === work) underWay.set(note.began, heard);
+        if ('ended' in note && note.work === work) results.set(todo[note.ended] as number, note.result);
       };
     });
+    this.#note = (of, item) => {
+      heard = performance.now();
+      if (of !== work) return;
+      if (item < 0) underWay.delete(~item);
+      else underWay.set(item, heard);
+    };
     const watch = setInterval(
       () => {
         const [eldest = heard] = underWay.values();
