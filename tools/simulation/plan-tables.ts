@@ -400,10 +400,20 @@ export class PlanTables implements Immediate<PlanStore> {
     }
   }
 
+  /** For the planted bug that keeps retries in memory. */
+  revive({ runId, generation, seq, next }: ChunkId & { readonly next: NextSending | undefined }): void {
+    const chunk = this.#chunk({ runId, generation, seq });
+    if (!chunk || !next || chunk.state !== 'settled' || chunk.attempt >= next.attempt) return;
+    chunk.state = 'ready';
+    chunk.attempt = next.attempt;
+    chunk.dueAt = this.#now();
+  }
+
   closeRun(closed: RunClosed, dependents: readonly NewRun[]): string[] | 'behind' {
     const run = this.runs.get(closed.runId);
     if (run?.generation === closed.generation) {
-      if (run.chunks.some(({ generation, state }) => generation === closed.generation && state !== 'settled')) return 'behind';
+      const behind = run.chunks.some(({ generation, state }) => generation === closed.generation && state !== 'settled');
+      if (behind && !this.#mutants.on('closed-before-settled')) return 'behind';
       run.state = 'closed';
       run.verdict = closed.verdict;
     }

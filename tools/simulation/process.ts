@@ -42,6 +42,8 @@ export class SimProcess {
   wasPaused = false;
   #resumeAt: Instant = 0;
   #backlog: (() => void)[] = [];
+  /** Lets go of the signals of those who sleep: a combined signal with a listener is never collected. */
+  readonly #sleepers = new Set<() => void>();
 
   constructor(name: string, role: Role, surroundings: Surroundings) {
     this.name = name;
@@ -126,9 +128,16 @@ export class SimProcess {
   crash(where: string): void {
     if (!this.alive) return;
     this.surroundings.scheduler.log(`${this.name} CRASHES ${where}`);
+    this.forget();
+    for (const tell of this.whenGone) tell(true);
+  }
+
+  /** Nothing of it ever goes on. */
+  forget(): void {
     this.alive = false;
     this.#backlog = [];
-    for (const tell of this.whenGone) tell(true);
+    for (const letGo of this.#sleepers) letGo();
+    this.#sleepers.clear();
   }
 
   pause(where: string, long = this.surroundings.faults.longPauses && this.surroundings.random.chance(0.5)): void {
@@ -158,11 +167,15 @@ export class SimProcess {
     return new Promise((resolve) => {
       const wake = () => {
         timer.run = undefined;
-        signal?.removeEventListener('abort', wake);
+        letGo();
+        this.#sleepers.delete(letGo);
         resolve();
       };
+      const letGo = () => signal?.removeEventListener('abort', wake);
       const timer = this.later(duration, wake);
-      signal?.addEventListener('abort', wake, { once: true });
+      if (!signal) return;
+      signal.addEventListener('abort', wake);
+      this.#sleepers.add(letGo);
     });
   }
 }

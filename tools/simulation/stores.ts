@@ -7,7 +7,7 @@ import type { PlanTables } from './plan-tables.ts';
 import { lostConnection, type SimProcess } from './process.ts';
 
 /** The planner's port over the network: each method is one request, as each is one transaction. */
-export function planStoreOf(tables: PlanTables, process: SimProcess): PlanStore {
+export function planStoreOf(tables: PlanTables, process: SimProcess, mutants: Mutants): PlanStore {
   const deadlock = () =>
     process.surroundings.random.chance(0.3)
       ? Object.assign(new Error('simulated: deadlock detected'), { code: '40P01' })
@@ -18,7 +18,10 @@ export function planStoreOf(tables: PlanTables, process: SimProcess): PlanStore 
       (...args: unknown[]) =>
         process.call(
           `plan.${method}`,
-          () => (tables[method] as (...args: unknown[]) => unknown)(...args),
+          () =>
+            method === 'settleChunks' && mutants.on('retry-from-memory')
+              ? retryFromMemory(tables, process, args[0] as Parameters<PlanTables['settleChunks']>[0])
+              : (tables[method] as (...args: unknown[]) => unknown).apply(tables, args),
           (phase) => (phase === 'before' ? deadlock() : lostConnection()),
           detailOf(args),
         ),
@@ -68,4 +71,10 @@ export function ledgerStoreOf(tables: LedgerTables, locks: Locks, process: SimPr
     outbox: (limit) => process.call('ledger.outbox', () => tables.owed(limit)),
     clearOutbox: (ids) => process.call('ledger.clearOutbox', () => tables.clear(ids), lostConnection, ids.join(' ')),
   };
+}
+
+/** A planted bug: the row says that the chunk is done, and only this process knows better. */
+function retryFromMemory(tables: PlanTables, process: SimProcess, facts: Parameters<PlanTables['settleChunks']>[0]): void {
+  tables.settleChunks(facts.map((fact) => ({ ...fact, next: undefined })));
+  for (const fact of facts) if (fact.next) void process.time.sleep(fact.next.in).then(() => tables.revive(fact));
 }

@@ -70,8 +70,8 @@ export class Workload {
 
   constructor(random: Random) {
     this.#random = random;
-    const big = random.chance(0.15);
-    this.ticks = SECONDS.slice(0, big ? 3 : random.int(1, 2)).map((second) => NOON + second * 1_000);
+    const big = random.chance(0.06);
+    this.ticks = SECONDS.slice(0, big ? 3 : random.pick([1, 1, 2])).map((second) => NOON + second * 1_000);
     this.overlap = random.pick(['skip', 'allow', 'allow', 'bufferOne']);
     this.redriven = random.chance(0.6);
     const job = (name: string, source: SourceKind, most: number): JobPlan => ({
@@ -79,17 +79,17 @@ export class Workload {
       source,
       rows: random.chance(0.4),
       runs: new Map(),
-      make: () => this.#draw(source, name === 'none' ? 0 : random.int(1, big ? 3 * most : most)),
+      make: () => this.#draw(source, name === 'none' ? 0 : random.int(1, big ? 5 * most : most)),
     });
     this.jobs = [
-      job('timed', random.pick(['paged', 'checkpoints']), 14),
-      job('behind', 'paged', 8),
-      job('hand', random.pick(['checkpoints', 'checkpoints', 'shuffled', 'spooled', 'slow']), 24),
+      job('timed', random.pick(['paged', 'checkpoints']), 10),
+      job('behind', 'paged', 5),
+      job('hand', random.pick(['checkpoints', 'checkpoints', 'shuffled', 'spooled', 'slow']), 16),
       job('none', 'paged', 0),
     ];
     this.triggers = [
       { job: 'hand', key: 'one' },
-      ...(big || random.chance(0.2) ? [{ job: 'hand', key: 'two' }] : []),
+      ...(big || random.chance(0.1) ? [{ job: 'hand', key: 'two' }] : []),
       ...(random.chance(0.3) ? [{ job: 'none', key: 'one' }] : []),
     ];
   }

@@ -105,7 +105,7 @@ export class World {
     await new Promise((resolve) => setImmediate(resolve));
     process.off('unhandledRejection', unhandled);
     const violations = [...this.complaints, ...(quiet >= 2 ? checkInvariants(this) : this.complaints.length > 0 ? [] : this.#stuck())];
-    for (const one of this.#processes) one.alive = false;
+    for (const one of this.#processes) one.forget();
     let items = 0;
     for (const run of this.plan.runs.values()) items += run.items;
     return {
@@ -177,7 +177,7 @@ export class World {
             firstTick: 'now',
             alone: false,
           },
-          planStoreOf(this.plan, one),
+          planStoreOf(this.plan, one, this.#mutants),
         );
       case 'processor':
         return new Processor({

@@ -202,6 +202,8 @@ class Planning {
     let totals = this.#totals();
     try {
       if (this.#run.manifest.spool) {
+        // What is on its way into the table must have arrived, or it would come after the rest has gone.
+        await this.#stored();
         if (!(await this.#context.store.discardPlan(this.#run))) return false;
         this.#duplicates = 0;
         totals = { ...totals, chunks: 0, items: 0, duplicates: 0 };
