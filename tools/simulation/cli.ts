@@ -179,7 +179,10 @@ async function plantAll(names: readonly string[]): Promise<boolean> {
   let missed = 0;
   const worker = async () => {
     for (let bug = waiting.shift(); bug; bug = waiting.shift()) {
-      const { output } = await run(await bundle(bug), ['--seeds', String(PATIENCE), '--mutant', bug.name], false);
+      const { output } = await bundle(bug).then(
+        (file) => run(file, ['--seeds', String(PATIENCE), '--mutant', bug.name], false),
+        (error: unknown) => ({ output: String(error) }),
+      );
       const report = reportOf(output);
       const caught = report?.firstFailed !== undefined;
       if (!caught) missed++;

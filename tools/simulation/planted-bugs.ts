@@ -23,9 +23,6 @@ const PLAN_RUN = 'services/planner/src/plan-run.ts';
 const DISPATCHER = 'services/planner/src/dispatcher.ts';
 const AUDIT = 'services/audit/src/audit.ts';
 
-const PUBLISH_FACT = `      await this.#options.events.publish([ChunkSettled.envelope(fact, this.#options.time.now(), this.#traces.settled(trace, fact))], {
-        signal: this.#abort.signal,
-      });`;
 const COMMIT = 'const row = await context.with(trace.context, () => this.#commit(chunk, results, timing, known !== undefined, processed));';
 
 export const PLANTED_BUGS: readonly PlantedBug[] = [
@@ -45,7 +42,11 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     name: 'ack-before-confirm',
     what: 'the chunk is acknowledged while its fact is still on its way',
     patches: [
-      { file: PROCESSOR, find: PUBLISH_FACT, replace: `${PUBLISH_FACT.replace('await ', '').replace(/;$/, '')}.catch(() => undefined);` },
+      {
+        file: PROCESSOR,
+        find: 'await this.#options.events.publish([ChunkSettled.envelope(fact',
+        replace: 'await ((...args) => void this.#options.events.publish(...args).catch(() => undefined))([ChunkSettled.envelope(fact',
+      },
     ],
   },
   {
@@ -158,7 +159,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: 'trigger-key-ignored',
     what: 'a trigger that comes twice opens two runs',
-    patches: [{ file: INTAKE, find: 'manualTick(data.key)', replace: 'manualTick(this.#random() < 0.5 ? data.key : `${data.key}.again`)' }],
+    patches: [{ file: INTAKE, find: 'manualTick(data.key)', replace: "manualTick(this.#random() < 0.5 ? data.key : data.key + '.again')" }],
   },
   {
     name: 'dependents-fired-twice',
@@ -167,7 +168,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
       {
         file: INTAKE,
         find: '      const runId = runIdOf(name, fact.tick);',
-        replace: '      const runId = runIdOf(name, delivery.deliveries > 1 ? `${fact.tick}.again` : fact.tick);',
+        replace: "      const runId = runIdOf(name, fact.tick + (delivery.deliveries > 1 ? '.again' : ''));",
       },
     ],
   },

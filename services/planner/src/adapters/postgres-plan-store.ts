@@ -56,7 +56,7 @@ export class PostgresPlanStore implements PlanStore {
        where run_id = (
          select run_id from planner.runs
          where job = any($1::text[]) and (state = 'opened' and (lease_until is null or lease_until < now()) or state = 'planning' and lease_until < now())
-         order by opened_at limit 1 for update skip locked)
+         order by opened_at, nominal limit 1 for update skip locked)
        returning run_id, job, tick, ${ms('nominal')} as nominal, cause, params, item_limit, manifest, ${ms('opened_at')} as opened_at,
          trace, plan_epoch, cursor, next_seq, items, duplicates, plan_failures`,
       [jobs, lease],

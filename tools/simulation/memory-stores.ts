@@ -1,0 +1,36 @@
+import type { FactBatch, LedgerStore } from '../../services/audit/src/ledger-store.ts';
+import type { PlanStore } from '../../services/planner/src/plan-store.ts';
+import { LedgerTables } from './ledger-tables.ts';
+import { Mutants } from './mutants.ts';
+import { PlanTables } from './plan-tables.ts';
+
+/** The simulated stores without a simulation around them: what the real adapters are compared with. No two calls share an instant. */
+export function memoryPlanStore(): PlanStore {
+  const tables = new PlanTables(clock(), new Mutants());
+  return new Proxy({} as PlanStore, {
+    get:
+      (_, method: keyof PlanTables & string) =>
+      async (...args: unknown[]) =>
+        (tables[method] as (...args: unknown[]) => unknown).apply(tables, args),
+  });
+}
+
+export function memoryLedgerStore(): LedgerStore {
+  const tables = new LedgerTables(clock(), new Mutants());
+  return {
+    fold: async (batch: FactBatch) => {
+      const change = tables.prepare(batch);
+      tables.commit(change);
+      return change.gained;
+    },
+    outbox: async (limit) => tables.owed(limit),
+    clearOutbox: async (ids) => tables.clear(ids),
+    standing: async () => tables.standing(),
+    purge: async () => 'done',
+  };
+}
+
+function clock(): () => number {
+  let now = Date.now();
+  return () => ++now;
+}
