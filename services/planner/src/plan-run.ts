@@ -302,6 +302,8 @@ class Planning {
     if (outgoing.length === 0) return;
     const publishing = this.#publish(outgoing).finally(() => this.#publishing.delete(publishing));
     this.#publishing.add(publishing);
+    // Whoever waits for it next is told; planning may end before anybody does.
+    publishing.catch(() => undefined);
     if (this.#publishing.size >= 2) await Promise.race(this.#publishing);
   }
 
