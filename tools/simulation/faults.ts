@@ -21,6 +21,8 @@ export const POINTS: Readonly<Record<Role, readonly string[]>> = {
     'plan.postponePlanning',
     'plan.storedKeys',
     'plan.claimChunks',
+    'plan.confirmChunks',
+    'plan.releaseUnconfirmed',
     'plan.releaseChunks',
     'plan.nextDue',
     'plan.settleChunks',

@@ -39,6 +39,8 @@ export function checkInvariants(world: World): string[] {
     found.push(`I5 ${message.id} was parked: ${message.headers['millrace-reason']}`);
   if (profile.noStalled && stalls.reset > 0)
     found.push(`I7 ${stalls.reset} chunks were sent again for standing still, though none was lost`);
+  if (profile.noStalled && stalls.unconfirmed > 0)
+    found.push(`I7 ${stalls.unconfirmed} claims were given up, though nobody died who held them`);
   if (profile.noTellAgain && stalls.told > 0) found.push(`I7 ${stalls.told} runs were told again, though no fact was lost`);
   return found;
 }

@@ -23,7 +23,7 @@ const PLAN_RUN = 'services/planner/src/plan-run.ts';
 const DISPATCHER = 'services/planner/src/dispatcher.ts';
 const AUDIT = 'services/audit/src/audit.ts';
 
-const COMMIT = 'const row = await context.with(trace.context, () => this.#commit(chunk, results, timing, known !== undefined, processed));';
+const COMMIT = 'const row = await context.with(trace.context, () => this.#database.run(commit, patience));';
 
 export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
@@ -70,7 +70,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
       {
         file: SETTLE,
         find: COMMIT,
-        replace: `const committing = context.with(trace.context, () => this.#commit(chunk, results, timing, known !== undefined, processed));
+        replace: `const committing = context.with(trace.context, () => this.#database.run(commit, patience));
     committing.catch(() => undefined);
     const row = { ...mergeResults(chunk, known, results, todo), size: chunk.size, timing, settledAt: processed };`,
       },

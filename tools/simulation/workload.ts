@@ -64,7 +64,9 @@ export class Workload {
   readonly ticks: readonly Instant[];
   readonly overlap: 'skip' | 'allow' | 'bufferOne';
   readonly triggers: readonly { readonly job: string; readonly key: string }[];
-  readonly redriven: boolean;
+  redriven: boolean;
+  /** A source that the seed's faults need. */
+  #provoked: 'spooled' | 'checkpoints' | undefined;
   /** Somebody has mended what broken items need. */
   mended = false;
 
@@ -79,7 +81,7 @@ export class Workload {
       source,
       rows: random.chance(0.4),
       runs: new Map(),
-      make: () => this.#draw(source, name === 'none' ? 0 : random.int(1, big ? 5 * most : most)),
+      make: () => this.#draw((name === 'hand' && this.#provoked) || source, name === 'none' ? 0 : random.int(1, big ? 5 * most : most)),
     });
     this.jobs = [
       job('timed', random.pick(['paged', 'checkpoints']), 10),
@@ -92,6 +94,13 @@ export class Workload {
       ...(big || random.chance(0.1) ? [{ job: 'hand', key: 'two' }] : []),
       ...(random.chance(0.3) ? [{ job: 'none', key: 'one' }] : []),
     ];
+  }
+
+  /** Sees to it that a run comes to the place. */
+  provoke(method: string): void {
+    if (method === 'plan.redrive') this.redriven = true;
+    if (method === 'plan.discardPlan') this.#provoked = 'spooled';
+    if (method === 'plan.storedKeys' || method === 'plan.postponePlanning') this.#provoked ??= 'checkpoints';
   }
 
   /** Runs that must exist in the end, whatever happens. What follows from ticks depends on the overlap policy. */
@@ -135,7 +144,8 @@ export class Workload {
       catchUp: { mode: 'all', window: '1h' },
     } as const;
     return new Map(
-      this.jobs.map(({ name, source, rows }): [string, Job] => {
+      this.jobs.map(({ name, source: drawn, rows }): [string, Job] => {
+        const source = (name === 'hand' && this.#provoked) || drawn;
         const made = defineJob(name, {
           ...(name === 'timed' ? { schedule: timed } : {}),
           ...(name === 'behind' ? { after: [{ job: 'timed', on: 'closed' }] } : {}),
@@ -239,6 +249,7 @@ export class Workload {
     const yields = [...items];
     if (random.chance(0.5))
       for (let i = random.int(1, 3); i > 0 && size > 0; i--) yields.splice(random.int(0, yields.length), 0, random.pick(items));
+    if (source === this.#provoked) return { items, yields, failures: 1 };
     const failures = source === 'paged' ? 0 : random.chance(0.3) ? random.int(1, 2) : random.chance(0.05) ? Number.POSITIVE_INFINITY : 0;
     return { items, yields, failures };
   }

@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { Chunk, ChunkSettled, chunkQueue, type Envelope, MillraceError, PARKED_QUEUE, type Time } from '@millrace/core';
 import { type Delivery, type EventBroker, openMemoryBrokers } from '@millrace/messaging';
 import { type Database, openPglite } from '@millrace/postgres';
+import fc from 'fast-check';
 import { type Job, PermanentError, type PoolLike, type ProcessContext, postgres, type SinkTransaction } from 'millrace';
 import { SinkInboxes } from './adapters/sink-inboxes.ts';
 import { Breaker } from './breaker.ts';
@@ -745,3 +746,22 @@ test('stop waits for what runs; stop before start and twice are fine', async () 
   await never.start();
   expect(never.ready()).toContain('stopping');
 });
+
+test('whichever rows the table refuses, exactly those fail and all others are applied once', async () => {
+  const process = (item: unknown) => ({ ...(item as object), n: bad.has((item as { n: number }).n) ? 5_000 : 1 });
+  let bad = new Set<number>();
+  let seq = 0;
+  const { send, fact } = await start(sampleJob({ process, write: insert, batch: 7 }));
+  await fc.assert(
+    fc.asyncProperty(fc.integer({ min: 1, max: 24 }), fc.array(fc.nat({ max: 23 }), { maxLength: 8 }), async (size, refused) => {
+      bad = new Set(refused.filter((n) => n < size));
+      await database.query('delete from target');
+      await send(sampleChunk(size, { seq: seq++ }));
+      const settled = await fact(seq);
+      expect(settled.failures.map(({ position }) => position)).toEqual([...bad].sort((a, b) => a - b));
+      const good = Array.from({ length: size }, (_, n) => n).filter((n) => !bad.has(n));
+      expect(await applied()).toEqual(good.map((n) => `k${n}`).sort());
+    }),
+    { numRuns: 25 },
+  );
+}, 120_000);

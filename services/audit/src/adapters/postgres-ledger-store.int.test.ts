@@ -16,7 +16,7 @@ beforeAll(async () => {
   await migrate(postgres, MIGRATIONS);
   pglite = await openPglite();
   await migrate(pglite, MIGRATIONS);
-}, 120_000);
+}, 300_000);
 afterAll(async () => {
   await pglite?.close();
   await postgres?.close();
