@@ -73,11 +73,11 @@ export class LedgerTables {
       for (const fact of batch.opened) if (fact.runId === book.runId) openRun(book, fact);
       const settled = batch.settled.filter(({ runId }) => runId === book.runId);
       if (settled.length > 0) {
-        this.#foldSettled(book, settled);
+        const changed = this.#foldSettled(book, settled);
         const sum = gained.get(book.job) ?? noCounts();
         addCounts(sum, book.counts, 1);
         addCounts(sum, before, -1);
-        gained.set(book.job, sum);
+        if (changed) gained.set(book.job, sum);
       }
       for (const fact of batch.planned) if (fact.runId === book.runId) this.#plan(book, { ...fact, failed: false }, closed);
       for (const fact of batch.planFailed)
@@ -150,7 +150,8 @@ export class LedgerTables {
     };
   }
 
-  #foldSettled(book: Book, facts: FactBatch['settled']): void {
+  /** False when the facts say nothing new. */
+  #foldSettled(book: Book, facts: FactBatch['settled']): boolean {
     const byLast = this.#mutants.on('last-outcome-wins');
     const { chunks, gained, failures, recovered } = foldChunks(byLast ? new Map() : book.chunks, facts);
     for (const { latest: _, ...chunk } of chunks) book.chunks.set(chunkKey(chunk), chunk);
@@ -189,6 +190,7 @@ export class LedgerTables {
         book.generations.set(fact.generation, { ...known, final });
       }
     }
+    return chunks.length > 0;
   }
 
   #plan(

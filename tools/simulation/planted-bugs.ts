@@ -138,7 +138,13 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: 'reconciler-off',
     what: 'nobody looks for what got lost',
-    patches: [{ file: PLANNER, find: "this.#repeat('reconcile', this.#config.reconcileEvery, signal, () => this.#reconcile(), true),", replace: '' }],
+    patches: [
+      {
+        file: PLANNER,
+        find: "this.#repeat('reconcile', this.#config.reconcileEvery, signal, () => this.#reconcile(), true),",
+        replace: '',
+      },
+    ],
   },
   {
     name: 'gap-scan-off',
