@@ -21,7 +21,7 @@ let stop: () => Promise<void>;
 beforeAll(async () => {
   database = await openPglite({});
   await database.query('create table target (id text not null, n int check (n < 1000))');
-});
+}, 120_000);
 afterAll(() => database.close());
 beforeEach(async () => {
   await database.query('delete from target');
