@@ -160,7 +160,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: 'tick-admitted-early',
     what: 'the fastest clock decides when a tick is due',
-    patches: [{ file: INTAKE, find: 'if (early > EARLY)', replace: 'if (early > 1e12)' }],
+    patches: [{ file: INTAKE, find: 'if (early > 0) return retry', replace: 'if (early > 1e12) return retry' }],
   },
   {
     name: 'trigger-key-ignored',

@@ -179,7 +179,7 @@ export function planStoreContract(name: string, open: () => PlanStore, model: ()
       const store = open();
       const manifest = manifestOf();
       const run = await planned(store, manifest, 2);
-      const request = { runId: run.runId, generation: 1, group: undefined, keys: undefined, trace: {}, maxAge: 0 };
+      const request = { runId: run.runId, generation: 1, group: undefined, keys: undefined, trace: {}, maxAge: 1_000 * HOUR };
       expect(await store.redrive(request)).toBe('open');
       await store.settleChunks([
         settled({ runId: run.runId, generation: 0, seq: 0 }, manifest.name, 1, ['a', 'x', 'a']),
@@ -293,7 +293,14 @@ async function answersOf(store: PlanStore, random: Random, manifests: readonly J
         if (some.length === 0) break;
         const keys = random.chance(0.3) ? ['k0.0', 'k0.1', 'k1.2'] : undefined;
         const group = random.chance(0.2) ? 'f1' : undefined;
-        answer = await store.redrive({ runId: random.pick(some), generation: random.int(1, 2), group, keys, trace: {}, maxAge: 0 });
+        answer = await store.redrive({
+          runId: random.pick(some),
+          generation: random.int(1, 2),
+          group,
+          keys,
+          trace: {},
+          maxAge: 1_000 * HOUR,
+        });
         break;
       }
       default: {
