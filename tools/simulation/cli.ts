@@ -137,13 +137,13 @@ async function simulate(from: number, seeds: number, least: number): Promise<boo
     runs += report.runs;
     items += report.items;
     virtual += report.virtual;
-    cpu += report.seconds;
+    cpu += report.cpu;
   }
   printCoverage(fired, happened);
   const seconds = (performance.now() - started) / 1_000;
   console.log(
     `\n${done} seeds, ${runs} runs, ${items} items, ${events} events, ${(virtual / 3_600_000).toFixed(1)} h of virtual time in ${seconds.toFixed(1)} s: ` +
-      `${Math.round(done / seconds)} seeds/s (${Math.round((done / cpu) * AT_ONCE)} without the start)`,
+      `${Math.round(done / seconds)} seeds/s, ${Math.round(done / cpu)} per second of CPU`,
   );
   const uncovered = sound ? PAIRS.map(pairName).filter((pair) => (fired.get(pair) ?? 0) < least) : [];
   if (uncovered.length > 0) console.log(`FAILED: fired less than ${least} times: ${uncovered.join(', ')}`);

@@ -12,6 +12,8 @@ export interface Report {
   readonly events: number;
   readonly virtual: number;
   readonly seconds: number;
+  /** Seconds of CPU, which a busy machine changes less than the clock. */
+  readonly cpu: number;
   readonly fired: readonly (readonly [string, number])[];
   readonly happened: readonly (readonly [string, number])[];
 }
@@ -73,6 +75,7 @@ const report: Report = {
   events,
   virtual,
   seconds,
+  cpu: (process.cpuUsage().user + process.cpuUsage().system) / 1e6,
   fired: [...fired],
   happened: [...happened],
 };

@@ -66,7 +66,7 @@ export class Workload {
   readonly triggers: readonly { readonly job: string; readonly key: string }[];
   redriven: boolean;
   /** A source that the seed's faults need. */
-  #provoked: 'spooled' | 'checkpoints' | undefined;
+  #provoked: 'spooled' | 'checkpoints' | 'slow' | undefined;
   /** Somebody has mended what broken items need. */
   mended = false;
 
@@ -100,6 +100,7 @@ export class Workload {
   provoke(method: string): void {
     if (method === 'plan.redrive') this.redriven = true;
     if (method === 'plan.discardPlan') this.#provoked = 'spooled';
+    if (method === 'plan.renewLease') this.#provoked ??= 'slow';
     if (method === 'plan.storedKeys' || method === 'plan.postponePlanning') this.#provoked ??= 'checkpoints';
   }
 
