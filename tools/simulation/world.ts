@@ -236,7 +236,12 @@ export class World {
     }
     const soon = () => random.int(500, TROUBLE - 2_000);
     for (let i = random.int(1, 3); i > 0 && work.length > 0; i--) this.#troubleWork(random.pick(work), soon(), random);
-    for (let i = random.int(1, 2); i > 0 && events.length > 0; i--) this.#troubleEvents(random.pick(events), soon(), random);
+    for (let i = random.int(1, 2); i > 0 && events.length > 0; i--) {
+      const trouble = random.pick(events);
+      // Half of the wipes strike at the last tick, when it has been published and perhaps not been heard.
+      const lastTick = (this.workload.ticks.at(-1) ?? NOON) - this.scheduler.now + random.next() * 3;
+      this.#troubleEvents(trouble, trouble === 'wipe' && random.chance(0.5) ? lastTick : soon(), random);
+    }
     if (deploys) for (let i = random.int(1, 4); i > 0; i--) this.scheduler.after(soon(), () => this.#redeploy());
     if (this.profile.skew)
       this.scheduler.after(soon(), () => {
