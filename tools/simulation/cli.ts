@@ -180,7 +180,7 @@ async function plantAll(names: readonly string[]): Promise<boolean> {
   const worker = async () => {
     for (let bug = waiting.shift(); bug; bug = waiting.shift()) {
       const { output } = await bundle(bug).then(
-        (file) => run(file, ['--seeds', String(PATIENCE), '--mutant', bug.name], false),
+        (file) => run(file, ['--seeds', String(PATIENCE), '--mutant', bug.name, ...(bug.profile ? ['--profile', bug.profile] : [])], false),
         (error: unknown) => ({ output: String(error) }),
       );
       const report = reportOf(output);

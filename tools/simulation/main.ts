@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import { Mutants } from './mutants.ts';
+import { profileOf } from './profiles.ts';
 import { type Verdict, World } from './world.ts';
 
 /** What a child says of its share, as the last line. */
@@ -24,6 +25,8 @@ const { values } = parseArgs({
     from: { type: 'string', default: '1' },
     seed: { type: 'string' },
     mutant: { type: 'string' },
+    /** Only seeds of this kind. */
+    profile: { type: 'string' },
     echo: { type: 'boolean', default: false },
     'keep-going': { type: 'boolean', default: false },
   },
@@ -44,6 +47,7 @@ let runs = 0;
 const failed: Verdict[] = [];
 
 for (let seed = from; seed <= to; seed++) {
+  if (values.profile !== undefined && profileOf(seed).name !== values.profile) continue;
   const verdict = await new World(seed, mutants, values.echo).run();
   virtual += verdict.virtual;
   events += verdict.events;

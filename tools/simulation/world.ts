@@ -91,7 +91,7 @@ export class World {
     this.inbox = new InboxTables(now);
     this.work = new SimWorkBroker(this.scheduler, new Random(seed, 4), this.faults, mutants);
     this.events = new SimEventBroker(this.scheduler, new Random(seed, 5), this.faults);
-    this.#watchReconciler();
+    this.#watchTables();
   }
 
   async run(): Promise<Verdict> {
@@ -403,8 +403,8 @@ export class World {
     return [`I4 stuck: ${[...open, ...missing, ...ticks, ...books, left].join('; ')}`];
   }
 
-  /** What the reconciler had to do is seen at the tables. */
-  #watchReconciler(): void {
+  /** What the reconciler had to do, and what may never be true even for a moment, is seen at the tables. */
+  #watchTables(): void {
     const { plan, stalls } = this;
     const resetStalled = plan.resetStalled.bind(plan);
     plan.resetStalled = (job, idle, limit, most) => {
@@ -419,6 +419,15 @@ export class World {
       stalls.unconfirmed += released;
       if (released > 0) this.scheduler.log(`${released} claims were never confirmed`);
       return released;
+    };
+    const closeRun = plan.closeRun.bind(plan);
+    plan.closeRun = (closed, dependents) => {
+      const result = closeRun(closed, dependents);
+      const run = plan.runs.get(closed.runId);
+      // Else a redrive would pass over failures that the planner has not heard of.
+      if (run?.state === 'closed' && run.chunks.some(({ generation, state }) => generation === run.generation && state !== 'settled'))
+        this.complaints.push(`I4 ${run.runId} is closed for the planner before all its chunks have settled`);
+      return result;
     };
     const tellAgain = plan.tellAgain.bind(plan);
     plan.tellAgain = (jobs, idle) => {
