@@ -12,6 +12,8 @@ run(
   '--disable-warning=ExperimentalWarning',
   'node_modules/jest/bin/jest.js',
   '--runInBand',
+  // What a failed test leaves behind must not keep the run alive for ever: its summary has been printed by then.
+  '--forceExit',
   ...process.argv.slice(2),
 );
 
