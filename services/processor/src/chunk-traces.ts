@@ -10,7 +10,7 @@ import {
   type Trace,
 } from '@millrace/core';
 import { inSeconds, parentOf, SpanBudget, startMessagingSpan, traceOf, unsampled } from '@millrace/runtime';
-import { type Context, metrics, type Span, SpanStatusCode, trace } from '@opentelemetry/api';
+import { type Context, INVALID_SPAN_CONTEXT, metrics, type Span, SpanStatusCode, trace } from '@opentelemetry/api';
 
 const tracer = trace.getTracer('@millrace/processor');
 /** How often it is looked whether a chunk was its run's last. */
@@ -19,58 +19,74 @@ const ITEM_SPANS_PER_CHUNK = 10;
 
 export type Stage = 'queue wait' | 'process' | 'commit';
 
-/** One delivery of a chunk, as it is watched. */
+/** One delivery of a chunk, as it is watched. Its spans are made when it is sure that they are kept, with the times that were noted. */
 export class ChunkTrace {
-  /** Active while user code runs. Where the chunk's span may be dropped nothing below it is recorded either. */
-  readonly context: Context;
   readonly chunk: Chunk;
-  readonly span: Span;
+  readonly parent: Trace;
   /** The chunk is kept for being among the first of its run. */
   readonly early: boolean;
+  /** Active while user code runs. Where the chunk's span may be dropped nothing below it is recorded either. */
+  readonly context: Context;
   /** Items were run: the delivery was not just answered from the inbox. */
   ran = false;
-  #stages: (readonly [Span, Instant])[] = [];
-  readonly #at: Context;
-  #kept = false;
+  readonly #start: (() => Span) | undefined;
   readonly #time: Time;
+  readonly #stages: { readonly stage: Stage; readonly from: Instant; readonly to: Instant }[] = [];
+  #span: Span | undefined;
+  #kept = false;
 
-  constructor(chunk: Chunk, span: Span, parent: Trace, early: boolean, time: Time) {
+  /** Without `start` nothing is noted. */
+  constructor(chunk: Chunk, parent: Trace, early: boolean, start: (() => Span) | undefined, time: Time) {
     this.chunk = chunk;
-    this.span = span;
+    this.parent = parent;
     this.early = early;
+    this.#start = start;
     this.#time = time;
-    this.#at = trace.setSpan(parentOf(parent), span);
-    this.context = early ? this.#at : parentOf(unsampled(parent));
+    this.context = early ? this.#below() : parentOf(unsampled(parent));
+  }
+
+  get watched(): boolean {
+    return this.#start !== undefined;
+  }
+
+  get span(): Span {
+    this.#span ??= this.#start?.() ?? trace.wrapSpanContext(INVALID_SPAN_CONTEXT);
+    return this.#span;
   }
 
   /** Begins a stage; call what it returns at its end. */
-  enter(stage: Stage, since = this.#time.now()): () => void {
+  enter(stage: Stage, from?: Instant): () => void {
     this.ran ||= stage === 'process';
-    if (!this.span.isRecording()) return () => {};
-    const span = tracer.startSpan(stage, { startTime: since }, this.#at);
-    return () => void this.#stages.push([span, this.#time.now()]);
+    if (!this.watched) return nothing;
+    const since = from ?? this.#time.now();
+    return () => void this.#stages.push({ stage, from: since, to: this.#time.now() });
   }
 
   /** Without this nothing of the chunk is exported. */
   keep(at: Instant): void {
     if (this.#kept) return;
     this.#kept = true;
-    for (const [span, end] of this.#stages) span.end(end);
+    for (const { stage, from, to } of this.#stages) tracer.startSpan(stage, { startTime: from }, this.#below()).end(to);
     this.span.end(at);
-    this.#stages = [];
+  }
+
+  #below(): Context {
+    return trace.setSpan(parentOf(this.parent), this.span);
   }
 }
 
+const nothing = () => {};
+
 /**
  * The `chunk` spans of this process and what hangs below them. Of each run the first chunks are kept, the last, those that failed, and those
- * slower than all before; a failing item has a trace of its own, linked with its chunk's. A span that is not ended costs nothing.
+ * slower than all before; a failing item has a trace of its own, linked with its chunk's.
  */
 export class ChunkTraces {
   readonly #system: string;
   readonly #time: Time;
   readonly #chunks = new SpanBudget({ first: 8, failing: 32 });
   readonly #items = new SpanBudget({ first: 0, failing: 100 });
-  readonly #last = new Map<string, { readonly trace: ChunkTrace; readonly at: Instant }>();
+  readonly #last = new Map<string, { readonly trace: ChunkTrace; readonly fact: ChunkSettled; readonly at: Instant }>();
   readonly #duration = metrics
     .getMeter('@millrace/processor')
     .createHistogram(
@@ -78,6 +94,8 @@ export class ChunkTraces {
       inSeconds('Mean time of the items of a chunk, once per chunk: waiting in the queue, in process, in commit.'),
     );
   #watching = false;
+  /** A span was recorded: an SDK is there, and takes what comes. */
+  #recording = false;
 
   constructor(system: string, time: Time) {
     this.#system = system;
@@ -87,14 +105,24 @@ export class ChunkTraces {
   begin(chunk: Chunk, parent: Trace, sentAt: Instant, deliveries: number): ChunkTrace {
     const now = this.#time.now();
     const since = sentAt > 0 ? Math.min(sentAt, now) : now;
+    const early = this.#chunks.isFirst(chunk.runId);
+    const start = () => this.#startSpan(chunk, parent, since, deliveries);
+    const made = new ChunkTrace(chunk, parent, early, early || this.#recording ? start : undefined, this.#time);
+    // Without an SDK none of the early ones is recorded, and of the others nothing is noted.
+    if (early) this.#recording ||= made.span.isRecording();
+    made.enter('queue wait', since)();
+    return made;
+  }
+
+  #startSpan(chunk: Chunk, parent: Trace, startTime: Instant, deliveries: number): Span {
     const id = chunkIdOf(chunk.runId, chunk.generation, chunk.seq);
-    const span = startMessagingSpan(tracer, {
+    return startMessagingSpan(tracer, {
       system: this.#system,
       operation: 'chunk',
       kind: 'process',
       destination: chunkQueue(chunk.job),
       parent: parentOf(parent),
-      startTime: since,
+      startTime,
       attributes: {
         'messaging.message.id': `${id}/${chunk.attempt}`,
         'millrace.job': chunk.job,
@@ -105,40 +133,28 @@ export class ChunkTraces {
         'millrace.deliveries': deliveries,
       },
     });
-    const made = new ChunkTrace(chunk, span, parent, span.isRecording() && this.#chunks.isFirst(chunk.runId), this.#time);
-    made.enter('queue wait', since)();
-    return made;
   }
 
   /** Decides whether the chunk is kept. Returns what its fact carries on. */
   settled(made: ChunkTrace, fact: ChunkSettled): Trace {
     if (made.ran) this.#measure(fact, made.chunk.items.length);
-    const { span } = made;
-    if (!span.isRecording()) return traceOf(span);
-    const { counts, open } = countStates(fact.outcomes);
-    span.setAttributes({
-      'millrace.chunk.answered_from_inbox': !made.ran,
-      'millrace.items.applied': counts.applied,
-      'millrace.items.skipped': counts.skipped,
-      'millrace.items.failed': counts.failed + counts.rejected,
-      'millrace.items.to_retry': open,
-    });
+    if (!this.#recording || !made.watched) return made.parent;
     const failing = made.ran && fact.failures.length > 0;
     if (failing) this.#failingItems(made, fact);
     const slowest = made.ran && this.#chunks.isSlowest(fact.runId, fact.timing.process + fact.timing.commit);
     const now = this.#time.now();
     if (made.early || slowest || (failing && this.#chunks.isFailing(fact.runId))) {
-      made.keep(now);
-      return traceOf(span);
+      keepSettled(made, fact, now);
+      return traceOf(made.span);
     }
-    this.#last.set(fact.runId, { trace: made, at: now });
+    this.#last.set(fact.runId, { trace: made, fact, at: now });
     void this.#watchLast();
-    return unsampled(traceOf(span));
+    return unsampled(made.parent);
   }
 
   /** Trouble of the surroundings: the delivery goes back. */
   gaveBack(made: ChunkTrace, error: unknown): void {
-    if (!made.span.isRecording() || !(made.early || this.#chunks.isFailing(made.chunk.runId))) return;
+    if (!this.#recording || !made.watched || !(made.early || this.#chunks.isFailing(made.chunk.runId))) return;
     made.span.recordException(error instanceof Error ? error : messageOf(error));
     made.span.setStatus({ code: SpanStatusCode.ERROR, message: messageOf(error) });
     made.keep(this.#time.now());
@@ -146,7 +162,7 @@ export class ChunkTraces {
 
   /** Keeps the last chunk of every run that has come so far. */
   flush(): void {
-    for (const { trace: last, at } of this.#last.values()) last.keep(at);
+    for (const { trace: last, fact, at } of this.#last.values()) keepSettled(last, fact, at);
     this.#last.clear();
   }
 
@@ -155,25 +171,25 @@ export class ChunkTraces {
     this.#watching = true;
     while (this.#last.size > 0) {
       await this.#time.sleep(LOOK_EVERY_MS);
-      for (const [runId, { trace: last, at }] of this.#last) {
+      for (const [runId, { trace: last, fact, at }] of this.#last) {
         if (at + this.#chunks.lastAfter(runId) > this.#time.now()) continue;
         this.#last.delete(runId);
         this.#chunks.keptAsLast(runId);
-        last.keep(at);
+        keepSettled(last, fact, at);
       }
     }
     this.#watching = false;
   }
 
-  #failingItems({ span, chunk }: ChunkTrace, { failures, settledAt, timing }: ChunkSettled): void {
-    span.setStatus({ code: SpanStatusCode.ERROR, message: `${failures.length} item(s) failed` });
+  #failingItems(made: ChunkTrace, { failures, settledAt, timing }: ChunkSettled): void {
+    const { chunk } = made;
     for (const { key, position, fingerprint, title, message, class: kind } of failures.slice(0, ITEM_SPANS_PER_CHUNK)) {
       if (!this.#items.isFailing(chunk.runId)) return;
       const end = settledAt - timing.commit;
       const item = tracer.startSpan(`item ${chunk.job}`, {
         root: true,
         startTime: end - timing.process,
-        links: [{ context: span.spanContext() }],
+        links: [{ context: made.span.spanContext() }],
         attributes: {
           'millrace.job': chunk.job,
           'millrace.run.id': chunk.runId,
@@ -187,7 +203,7 @@ export class ChunkTraces {
       item.addEvent('exception', { 'exception.type': kind, 'exception.message': message }, end);
       item.setStatus({ code: SpanStatusCode.ERROR, message: title });
       item.end(end);
-      span.addLink({ context: item.spanContext(), attributes: { 'millrace.item.key': key } });
+      made.span.addLink({ context: item.spanContext(), attributes: { 'millrace.item.key': key } });
     }
   }
 
@@ -197,4 +213,18 @@ export class ChunkTraces {
     this.#duration.record(timing.process / each, { job, stage: 'process' });
     this.#duration.record(timing.commit / each, { job, stage: 'commit' });
   }
+}
+
+function keepSettled(made: ChunkTrace, fact: ChunkSettled, at: Instant): void {
+  const { counts, open } = countStates(fact.outcomes);
+  if (made.ran && fact.failures.length > 0)
+    made.span.setStatus({ code: SpanStatusCode.ERROR, message: `${fact.failures.length} item(s) failed` });
+  made.span.setAttributes({
+    'millrace.chunk.answered_from_inbox': !made.ran,
+    'millrace.items.applied': counts.applied,
+    'millrace.items.skipped': counts.skipped,
+    'millrace.items.failed': counts.failed + counts.rejected,
+    'millrace.items.to_retry': open,
+  });
+  made.keep(at);
 }
