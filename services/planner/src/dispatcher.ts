@@ -1,10 +1,11 @@
-import { chunkQueue, codeOf, messageOf, type Time } from '@millrace/core';
+import { chunkQueue, codeOf, type Time } from '@millrace/core';
 import type { WorkBroker } from '@millrace/messaging';
 import type { Logger } from '@millrace/runtime';
 import { encodeChunk } from './chunk-message.ts';
 import type { DispatchSpan, DispatchSpans } from './dispatch-spans.ts';
 import { RetryBudgets } from './domain/retry-budget.ts';
 import type { ChunkClaim, DueChunk, PlanStore } from './plan-store.ts';
+import { Trouble } from './trouble.ts';
 
 /** Chunks claimed at once, first attempts and retries: bounds the memory that payloads take. */
 const CLAIM = 64;
@@ -16,6 +17,8 @@ export interface DispatcherParts {
   readonly store: PlanStore;
   readonly work: WorkBroker;
   readonly time: Time;
+  /** In [0, 1). */
+  readonly random: () => number;
   readonly log: Logger;
   readonly spans: DispatchSpans;
   readonly jobs: readonly string[];
@@ -35,12 +38,13 @@ export class Dispatcher {
   readonly #jobs: readonly string[];
   readonly #window: number;
   readonly #spans: DispatchSpans;
+  readonly #trouble: Trouble;
   readonly #budgets = new RetryBudgets();
   #sent = 0;
   #wake: AbortController | undefined;
   #awake = false;
 
-  constructor({ store, work, time, log, spans, jobs, window }: DispatcherParts) {
+  constructor({ store, work, time, random, log, spans, jobs, window }: DispatcherParts) {
     this.#spans = spans;
     this.#store = store;
     this.#work = work;
@@ -48,6 +52,7 @@ export class Dispatcher {
     this.#log = log;
     this.#jobs = jobs;
     this.#window = window;
+    this.#trouble = new Trouble('dispatch', random, log);
   }
 
   /** There may be something to send. */
@@ -70,14 +75,15 @@ export class Dispatcher {
         const chunks = await this.#claim();
         if (chunks.length > 0) {
           await this.#send(chunks, signal);
+          this.#trouble.over();
           continue;
         }
         const due = await this.#store.nextDue(this.#jobs);
+        this.#trouble.over();
         if (!this.#awake) await this.#pause(Math.min(IDLE, Math.max(due ?? IDLE, 5)), signal);
       } catch (error) {
         if (signal.aborted) return;
-        this.#log.warn({ err: messageOf(error) }, 'dispatch failed; trying again');
-        await this.#time.sleep(500, signal);
+        await this.#time.sleep(this.#trouble.met(error), signal);
       }
     }
   }

@@ -15,6 +15,7 @@ import { withLease } from './lease.ts';
 import { payOwedFacts } from './owed-facts.ts';
 import { planRun } from './plan-run.ts';
 import type { PlanStore } from './plan-store.ts';
+import { Trouble } from './trouble.ts';
 
 /** Settled chunks that come in numbers are folded this far apart; the window of a run is wide enough for that. */
 const SETTLE_EVERY = 50;
@@ -66,6 +67,7 @@ export class Planner implements Service {
       store,
       work: platform.work,
       time: platform.time,
+      random: platform.random,
       log: platform.log,
       spans: this.#dispatchSpans,
       jobs: this.#names,
@@ -268,17 +270,23 @@ export class Planner implements Service {
   /** Runs `work` now, then whenever something changed, at least every `every` ms (with jitter); survives its failures. */
   async #repeat(what: string, every: number, signal: AbortSignal, work: () => Promise<void>, onlyTimed = false): Promise<void> {
     const { time, random, log } = this.#platform;
+    const trouble = new Trouble(what, random, log);
     while (!signal.aborted) {
       const woken = new AbortController();
       const wake = () => woken.abort();
       if (!onlyTimed) this.#wakes.add(wake);
+      let pause = every * (0.75 + random() / 2);
+      let until = AbortSignal.any([signal, woken.signal]);
       try {
         await work();
+        trouble.over();
       } catch (error) {
-        if (!signal.aborted) log.warn({ err: messageOf(error) }, `${what} failed; trying again`);
-        await time.sleep(500, signal);
+        if (signal.aborted) break;
+        const rest = trouble.met(error);
+        // What has changed meanwhile would fail as well.
+        if (!onlyTimed) [pause, until] = [rest, AbortSignal.any([signal])];
       }
-      await time.sleep(every * (0.75 + random() / 2), AbortSignal.any([signal, woken.signal]));
+      await time.sleep(pause, until);
       this.#wakes.delete(wake);
     }
   }

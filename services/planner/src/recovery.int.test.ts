@@ -4,22 +4,23 @@ import { connectJetStream, connectRabbit, type Delivery } from '@millrace/messag
 import { connectPostgres, type Database, migrate } from '@millrace/postgres';
 import { startNats, startPostgres, startRabbit, type TestServer, waitFor } from '@millrace/testing';
 import { connect } from 'amqplib';
-import { type Brokers, jobOf, numbers, type PlannerFixture, startPlanner } from './planner-fixture.ts';
+import { plannerDefaults } from './config.ts';
+import { type Brokers, jobOf, numbers, type PlannerFixture, silent, startPlanner } from './planner-fixture.ts';
 
 const PATIENT = { timeout: 60_000, interval: 50 };
 
-describe('a planner whose brokers fail it', () => {
+describe('a planner whose servers fail it', () => {
   const servers: TestServer[] = [];
   let rabbit: TestServer;
   let nats: TestServer;
+  let postgres: TestServer;
   let db: Database;
   let brokers: Brokers;
   const started: PlannerFixture[] = [];
 
   beforeAll(async () => {
-    const [a, b, postgres] = await Promise.all([startRabbit(), startNats(), startPostgres()]);
-    servers.push(a, b, postgres);
-    [rabbit, nats] = [a, b];
+    [rabbit, nats, postgres] = await Promise.all([startRabbit(), startNats(), startPostgres()]);
+    servers.push(rabbit, nats, postgres);
     db = await connectPostgres({ url: postgres.url, max: 12 });
     await migrate(db, [{ schema: 'planner', source: new URL('../migrations', import.meta.url) }]);
     brokers = { work: await connectRabbit({ url: rabbit.url }), events: await connectJetStream({ url: nats.url }) };
@@ -130,4 +131,28 @@ describe('a planner whose brokers fail it', () => {
     expect(one.planner.ready()).toEqual([]);
     await consumer.drain();
   }, 180_000);
+
+  test('while the database is away, each loop of a planner says so once however often it tries, and all go on when it is back', async () => {
+    const said: string[] = [];
+    const log = { ...silent, warn: (_: unknown, text = '') => void said.push(text), info: (_: unknown, text = '') => void said.push(text) };
+    const one = await startPlanner(db, [jobOf('patient', () => numbers(0, 500))], {
+      brokers,
+      consume: false,
+      log: { ...log, child: () => log as never } as never,
+      config: { reconcileEvery: 100, scanEvery: 100 },
+    });
+    started.push(one);
+    await looksMore(one, 1);
+    await postgres.kill();
+    await looksMore(one, 20);
+    await postgres.restart();
+    await one.trigger('patient', 'k');
+    await waitFor(async () => (await emits('patient')) === '1×1', PATIENT);
+    const times = (text: string) => said.filter((line) => line === text).length;
+    // Its session was ended, its connections were refused: two kinds of error.
+    expect(times('reconcile failed; trying again')).toBeLessThanOrEqual(2);
+    expect(times('scan failed; trying again')).toBeLessThanOrEqual(2);
+    expect(times('planning failed; trying again')).toBeLessThanOrEqual(2 * plannerDefaults.planning);
+    for (const loop of ['reconcile', 'planning', 'dispatch']) expect(said).toContain(`${loop} works again`);
+  }, 120_000);
 });
