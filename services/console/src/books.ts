@@ -4,6 +4,9 @@ export const BooksView = Type.Object({
   runId: Type.String(),
   ok: Type.Boolean({ description: 'No problem was found. An open run is checked only for what is settled.' }),
   closed: Type.Boolean(),
+  settling: Type.Boolean({
+    description: 'The ledger has closed the run, and the plan has not heard of it yet: ask again in a second. At most for a minute.',
+  }),
   balance: Type.Object(
     {
       planned: Type.Integer(),

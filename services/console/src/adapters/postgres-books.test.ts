@@ -88,6 +88,7 @@ describe('checkBooks', () => {
       runId: RUN,
       ok: true,
       closed: true,
+      settling: false,
       inbox: 'checked',
       problems: [],
       balance: {
@@ -166,7 +167,7 @@ describe('checkBooks', () => {
   it('gives plan and ledger a minute to hear of the end of a run, and no more', async () => {
     await f.db.query(`update planner.runs set state = 'running'`);
     await f.db.query(`update audit.runs set closed_at = now() - interval '10 seconds'`);
-    expect(await checkBooks(f.db, RUN)).toMatchObject({ ok: true, closed: false });
+    expect(await checkBooks(f.db, RUN)).toMatchObject({ ok: true, closed: false, settling: true });
     await f.db.query(`update audit.runs set closed_at = now() - interval '2 minutes'`);
     expect(await checkBooks(f.db, RUN)).toMatchObject({ ok: false, problems: [{ what: 'state differs' }] });
   });
@@ -174,6 +175,23 @@ describe('checkBooks', () => {
   it('takes a redrive that has just begun for what it is', async () => {
     await f.db.query(`update planner.runs set state = 'running', generation = 2`);
     await f.db.query(`update audit.runs set closed_at = now() - interval '2 days'`);
-    expect(await checkBooks(f.db, RUN)).toMatchObject({ ok: true, closed: false });
+    expect(await checkBooks(f.db, RUN)).toMatchObject({ ok: true, closed: false, settling: false });
+  });
+
+  it('does not take a redrive that begins while it reads for a leak', async () => {
+    let began = false;
+    const db: Fixture['db'] = {
+      query: async <Row>(sql: string, params?: readonly unknown[]) => {
+        // Between the look at the plan and the look at the ledger.
+        if (!began && sql.includes('from audit.runs')) {
+          began = true;
+          await f.db.query(`update planner.runs set state = 'running', generation = 2`);
+          await f.db.query(`update audit.runs set state = 'running', generation = 2`);
+        }
+        return f.db.query<Row>(sql, params);
+      },
+    };
+    expect(await checkBooks(db, RUN)).toMatchObject({ ok: true, closed: false });
+    expect(began).toBe(true);
   });
 });

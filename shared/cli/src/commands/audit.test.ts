@@ -61,4 +61,23 @@ describe('millrace audit', () => {
     expect(await audit('refresh@manual:b')).toMatchObject({ code: 0 });
     await expect(audit('refresh@manual:nobody')).rejects.toMatchObject({ code: 'MR2005' });
   });
+
+  test('a run that has closed a moment ago is audited once the plan has heard of it', async () => {
+    await f.addRun({ runId: 'refresh@manual:late', counts: { applied: 2 } });
+    await f.addChunk('refresh@manual:late', 0, ['x', 'y'], '2a');
+    await f.db.query(`update audit.runs set closed_at = now() where run_id = 'refresh@manual:late'`);
+    await f.db.query(`update planner.runs set state = 'running' where run_id = 'refresh@manual:late'`);
+    let stdout = '';
+    const notes: string[] = [];
+    let heard: Promise<unknown> = Promise.resolve();
+    const note = (text: string) => {
+      notes.push(text);
+      heard = f.db.query(`update planner.runs set state = 'closed' where run_id = 'refresh@manual:late'`);
+    };
+    const output = openOutput('table', { write: (text) => (stdout += text) }, { write: note });
+    expect(await auditOver(api, output, 'refresh@manual:late')).toBe(0);
+    await heard;
+    expect(notes).toEqual([expect.stringContaining('waiting for the plan')]);
+    expect(stdout).toContain('\nbalanced: plan, inbox and ledger agree');
+  });
 });

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { BooksReport } from '@millrace/console';
 import { codeOf } from '@millrace/core';
 import { connectApi } from '../connect-api.ts';
@@ -14,6 +15,8 @@ const PAGE = 200;
 /** The books of a run with many millions of items take minutes to compare. */
 const PATIENCE_MS = 30 * 60_000;
 const PROGRESS_MS = 5_000;
+/** Between looks at a run whose end is still on its way into the plan. */
+const LOOK_AGAIN_MS = 500;
 
 export async function audit(output: Output, runId: string | undefined, options: { all?: boolean } = {}): Promise<number> {
   if ((runId === undefined) !== (options.all === true)) throw usage('name one run, or ask for --all');
@@ -31,7 +34,12 @@ export function auditOver(api: ConsoleApi, output: Output, runId: string | undef
 }
 
 async function auditOne(output: Output, api: ConsoleApi, runId: string): Promise<number> {
-  const books = await check(api, runId);
+  let books = await check(api, runId);
+  if (books.settling) output.note('The run has just closed; waiting for the plan to hear of it.');
+  while (books.settling) {
+    await delay(LOOK_AGAIN_MS);
+    books = await check(api, runId);
+  }
   output.object(books, () => textOf(books));
   if (!books.closed) output.note('The run is not closed: what is open is not checked yet.');
   return books.ok ? EXIT.ok : EXIT.leak;
