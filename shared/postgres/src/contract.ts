@@ -76,6 +76,16 @@ export function databaseContract(name: string, open: () => Promise<Database>): v
       expect((await db.query('select * from t')).rows).toEqual([]);
     });
 
+    test('a server that is full or cannot read its files has a code of ours: no statement is to blame', async () => {
+      for (const state of ['53100', '53200', '58030']) {
+        const failing = `do $$ begin raise exception 'no space left' using errcode = '${state}'; end $$`;
+        const trouble = { code: 'MR3012', message: expect.stringContaining('no space left'), cause: { code: state } };
+        await expect(db.query(failing)).rejects.toMatchObject(trouble);
+        await expect(db.transaction((tx) => tx.query(failing))).rejects.toMatchObject(trouble);
+      }
+      expect((await db.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
+    });
+
     test('a statement and a COPY in one round trip are one transaction', async () => {
       const insert = 'insert into t (id, v) values ($1, $2) returning id, v, null as nothing';
       const rows = [

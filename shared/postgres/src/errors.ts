@@ -13,10 +13,15 @@ export function isRetryable(error: unknown): boolean {
   return RETRYABLE.has(sqlState(error) ?? '');
 }
 
-/** Errors of the statement itself keep their SQL state; everything about the connection gets a code of ours. */
+/** 53xxx: out of disk, memory or connections. 58xxx: its files cannot be read or written. No statement is to blame. */
+const OUT_OF_ORDER = /^5[38]...$/;
+
+/** Errors of the statement itself keep their SQL state; everything about the connection or the server gets a code of ours. */
 export function translate(error: unknown, where: string): unknown {
   const state = sqlState(error);
   if (state !== undefined && CREDENTIALS.has(state)) return new MillraceError('MR3002', `${where}: ${messageOf(error)}`, { cause: error });
+  if (state !== undefined && OUT_OF_ORDER.test(state))
+    return new MillraceError('MR3012', `${where}: ${messageOf(error)}`, { cause: error });
   // 57P01–57P03: shut down, crashed, starting up. 08xxx: connection.
   if (state !== undefined && !/^(57P0[1-3]|08...)$/.test(state)) return error;
   if (state === undefined && !isConnectionError(error)) return error;

@@ -5,7 +5,7 @@ import { MillraceError } from '@millrace/core';
 import { copyStatement, copyText } from './copy-text.ts';
 import type { Database, Result, Transaction } from './database.ts';
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts';
-import { isRetryable } from './errors.ts';
+import { isRetryable, translate } from './errors.ts';
 import { retryTransaction } from './retry-transaction.ts';
 
 export interface PgliteOptions {
@@ -48,7 +48,7 @@ class WorkerDatabase implements PgliteDatabase {
   readonly lock: DirectoryLock | undefined;
   readonly opened: Promise<void>;
   readonly #worker: Worker;
-  readonly #calls = new Map<number, { resolve: (result: Result<never>) => void; reject: (error: Error) => void }>();
+  readonly #calls = new Map<number, { resolve: (result: Result<never>) => void; reject: (error: unknown) => void }>();
   #nextId = 0;
   /** The end of the queue: whoever comes next waits for it. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -63,7 +63,8 @@ class WorkerDatabase implements PgliteDatabase {
         const call = this.#calls.get(answer.id);
         this.#calls.delete(answer.id);
         if (this.#calls.size === 0) worker.unref();
-        if ('error' in answer) call?.reject(Object.assign(new Error(answer.error.message), answer.error));
+        if ('error' in answer)
+          call?.reject(translate(Object.assign(new Error(answer.error.message), answer.error), 'the embedded database'));
         else call?.resolve(answer.result);
       });
       worker.on('error', (error) => {
