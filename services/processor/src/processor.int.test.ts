@@ -13,7 +13,8 @@ let rabbitUrl: string;
 let database: Database;
 let work: WorkBroker;
 let events: EventBroker;
-/** The latest fact of each chunk, and what was sent. */
+/** How often each chunk was told, its latest fact, and what was sent. */
+const told = new Map<string, number>();
 const facts = new Map<string, ChunkSettled>();
 const sent = new Map<string, Chunk>();
 let handedBack = 0;
@@ -36,7 +37,9 @@ beforeAll(async () => {
       const read = ChunkSettled.read(delivery);
       if (!read.ok) throw new Error(read.reason);
       const fact = read.message.data;
-      facts.set(`${fact.job}/${fact.seq}`, fact);
+      const chunk = `${fact.job}/${fact.seq}`;
+      told.set(chunk, (told.get(chunk) ?? 0) + 1);
+      facts.set(chunk, fact);
       await resend(fact);
     }
     return deliveries.map(() => done);
@@ -123,6 +126,26 @@ test('two chunks whose effects deadlock are both applied, and no item spends an 
   ]);
   // PostgreSQL saw it, and a transaction ran again.
   expect(held).toBeGreaterThan(2);
+}, 60_000);
+
+test('a chunk that is sent again is told again, although the event broker drops what it has seen a moment ago', async () => {
+  let runs = 0;
+  const job = named('again', sampleJob({ process: () => (runs++, {}), write: async () => undefined }));
+  await work.ensure(chunkQueue(job.name));
+  const service = await start(job, work);
+  try {
+    const chunk = sampleChunk(3);
+    await send(job.name, [chunk]);
+    await waitFor(() => told.get('again/0') === 1, { timeout: 20_000 });
+    // A planner whose record of the first fact is gone asks for it; whoever waits for an answer in vain sends the whole chunk.
+    await publish(job.name, [{ ...chunk, items: [], positions: [] }]);
+    await waitFor(() => told.get('again/0') === 2, { timeout: 20_000 });
+    await publish(job.name, [{ ...chunk, emits: 2 }]);
+    await waitFor(() => told.get('again/0') === 3, { timeout: 20_000 });
+  } finally {
+    await service.stop(1_000);
+  }
+  expect(runs).toBe(3);
 }, 60_000);
 
 test('twenty rolling restarts under load: everything applied once, nothing parked', async () => {

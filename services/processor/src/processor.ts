@@ -205,9 +205,9 @@ export class Processor implements Service {
       if (!fact) return retry(0, 'there was no time for any item');
       for (const failure of fact.failures)
         log.debug({ run: chunk.runId, key: failure.key, fingerprint: failure.fingerprint }, 'item failed');
-      await this.#options.events.publish([ChunkSettled.envelope(fact, this.#options.time.now(), this.#traces.settled(trace, fact))], {
-        signal: this.#over.signal,
-      });
+      const told = ChunkSettled.envelope(fact, this.#options.time.now(), this.#traces.settled(trace, fact));
+      // Event brokers drop an id that they have seen a moment ago; whoever sends a chunk again wants to be told again.
+      await this.#options.events.publish([{ ...told, id: `${told.id}/${at}` }], { signal: this.#over.signal });
       trouble.over();
       return done;
     } catch (error) {
