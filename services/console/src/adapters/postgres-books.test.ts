@@ -122,6 +122,19 @@ describe('checkBooks', () => {
     ]);
   });
 
+  it('names the first 200 problems, and says how many more there are', async () => {
+    for (let seq = 2; seq < 210; seq++) await f.addChunk(RUN, seq, [`k${seq}`], '1a');
+    await f.db.query(`update planner.runs set items = items + 208, next_seq = 210`);
+    await f.db.query(`update audit.runs set planned = planned + 208, applied = applied + 208`);
+    await f.db.query('delete from millrace.inbox where seq >= 2');
+    const { problems } = await checkBooks(f.db, RUN);
+    expect(problems).toHaveLength(201);
+    expect(problems.slice(0, 200).map(({ what, keys }) => [what, keys])).toEqual(
+      Array.from({ length: 200 }, (_, i) => ['chunk missing in inbox', [`k${i + 2}`]]),
+    );
+    expect(problems.at(-1)).toEqual({ what: 'more problems', chunk: null, detail: '8 beyond the first 200' });
+  });
+
   it('names the item whose fate differs between inbox and ledger', async () => {
     await f.db.query(`update millrace.inbox set outcomes = '2a' where seq = 1`);
     expect((await checkBooks(f.db, RUN)).problems).toEqual([

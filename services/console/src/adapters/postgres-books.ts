@@ -61,9 +61,13 @@ export async function checkBooks(db: Queryable, runId: string, inboxRetention: M
   const closed = stage === 'closed';
   const comparison = new BooksComparison({ plan, ledger, passes }, { closed, inbox: inbox === 'checked' });
   const problems: BooksReport['problems'] = [];
+  let more = 0;
   const report = async (findings: readonly Finding[]) => {
     for (const { what, chunk, detail, seq, positions = [] } of findings) {
-      if (problems.length >= MAX_PROBLEMS) return;
+      if (problems.length >= MAX_PROBLEMS) {
+        more++;
+        continue;
+      }
       const keys = seq === undefined ? [] : await keysOf(db, runId, seq, positions);
       problems.push({ what, chunk, detail, ...(keys.length > 0 ? { keys } : {}) });
     }
@@ -78,6 +82,7 @@ export async function checkBooks(db: Queryable, runId: string, inboxRetention: M
       detail: `in ${chunks.length > 1 ? `chunks ${chunks.join(', ')}` : `chunk ${chunks[0]}`}`,
       keys: [key],
     });
+  if (more > 0) problems.push({ what: 'more problems', chunk: null, detail: `${more} beyond the first ${MAX_PROBLEMS}` });
   // A redrive that began meanwhile makes two moments of one book look like two books that differ.
   if (problems.length > 0 && passOf(plan, ledger) !== passOf(await planOf(db, runId), await ledgerOf(db, runId)))
     return checkBooks(db, runId, inboxRetention);
