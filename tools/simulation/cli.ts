@@ -47,12 +47,17 @@ async function bundle(bug?: PlantedBug): Promise<string> {
     target: 'node20',
     logLevel: 'error',
     packages: 'external',
+    inject: [join(import.meta.dirname, 'signals.ts')],
     plugins: [
       {
         name: 'sources',
         setup(hooks) {
           // The workspace itself is bundled, what is installed is not.
           hooks.onResolve({ filter: /^(@millrace\/|millrace$)/ }, ({ path }) => ({ path: workspaceFile(path) }));
+          // Of what is installed, only what the simulated part uses is loaded.
+          hooks.onResolve({ filter: /^[@a-z]/ }, ({ path, kind }) =>
+            kind === 'entry-point' ? undefined : { path, external: true, sideEffects: false },
+          );
           hooks.onLoad({ filter: /\.ts$/ }, ({ path }) => {
             const file = relative(ROOT, path).split(sep).join('/');
             let contents = readFileSync(path, 'utf8');

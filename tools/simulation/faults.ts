@@ -89,6 +89,12 @@ export function pairName({ role, method, phase, kind }: Pair): string {
   return `${role} ${method} ${kind} ${phase}`;
 }
 
+/** What is to go wrong at a point, and how often the point was passed. */
+interface Aim {
+  seen: number;
+  readonly faults: { readonly kind: FaultKind; readonly nth: number }[];
+}
+
 /** Decides what goes wrong where, and counts what did. */
 export class Faults {
   /** Off once the world is to come to rest. */
@@ -99,8 +105,7 @@ export class Faults {
   /** Things that happened to brokers and databases, by name. */
   readonly events = new Map<string, number>();
   readonly #random: Random;
-  readonly #aimed = new Map<string, { kind: FaultKind; nth: number }[]>();
-  readonly #seen = new Map<string, number>();
+  readonly #aims = new Map<Role, Map<string, Partial<Record<Phase, Aim>>>>();
   /** Chance per passed point of a fault that nobody aimed. */
   #stray = 0;
   #strayRoles: readonly Role[] = [];
@@ -111,8 +116,12 @@ export class Faults {
 
   /** The fault happens when the point is passed for the `nth` time. */
   aim({ role, method, phase, kind }: Pair, nth: number): void {
-    const point = `${role} ${method} ${phase}`;
-    this.#aimed.set(point, [...(this.#aimed.get(point) ?? []), { kind, nth }]);
+    const methods = this.#aims.get(role) ?? new Map<string, Partial<Record<Phase, Aim>>>();
+    this.#aims.set(role, methods);
+    const phases = methods.get(method) ?? {};
+    methods.set(method, phases);
+    phases[phase] ??= { seen: 0, faults: [] };
+    phases[phase].faults.push({ kind, nth });
   }
 
   scatter(probability: number, roles: readonly Role[]): void {
@@ -122,13 +131,11 @@ export class Faults {
 
   take(role: Role, method: string, phase: Phase): FaultKind | undefined {
     if (!this.enabled) return undefined;
-    const point = `${role} ${method} ${phase}`;
-    const aimed = this.#aimed.get(point);
+    const aim = this.#aims.get(role)?.get(method)?.[phase];
     let kind: FaultKind | undefined;
-    if (aimed) {
-      const seen = (this.#seen.get(point) ?? 0) + 1;
-      this.#seen.set(point, seen);
-      kind = aimed.find(({ nth }) => nth === seen)?.kind;
+    if (aim) {
+      const seen = ++aim.seen;
+      kind = aim.faults.find(({ nth }) => nth === seen)?.kind;
     }
     if (!kind && this.#stray > 0 && this.#random.next() < this.#stray && this.#strayRoles.includes(role)) {
       const stray = { role, method, phase, kind: this.#random.pick(KINDS) };

@@ -14,6 +14,15 @@ export interface Surroundings {
   complain(what: string): void;
 }
 
+interface Call<T> {
+  readonly method: string;
+  readonly effect: () => T | Promise<T>;
+  readonly failure: (phase: Phase) => unknown;
+  readonly detail: string | undefined;
+  resolve(value: T): void;
+  reject(error: unknown): void;
+}
+
 /** Longer than a planning lease, a heartbeat and an ack wait: whoever comes back from this has lost everything. */
 const LONG_PAUSE: readonly [Milliseconds, Milliseconds] = [33_000, 50_000];
 const SHORT_PAUSE: readonly [Milliseconds, Milliseconds] = [50, 2_500];
@@ -77,52 +86,66 @@ export class SimProcess {
 
   /** Runs `run` in the process after `delay`. */
   later(delay: Milliseconds, run: () => void): Timer {
-    return this.surroundings.scheduler.after(delay, () => this.deliver(run));
+    return this.surroundings.scheduler.after(delay, run, this);
   }
 
   /** A request over the network: it takes place as a whole or not at all, and the answer may get lost. */
-  call<T>(method: string, effect: () => T | Promise<T>, failure: (phase: Phase) => unknown = lostConnection, detail = ''): Promise<T> {
+  call<T>(method: string, effect: () => T | Promise<T>, failure: (phase: Phase) => unknown = lostConnection, detail?: string): Promise<T> {
     if (!this.alive) return NEVER;
-    const { scheduler, random, faults } = this.surroundings;
     return new Promise<T>((resolve, reject) => {
-      const reply = (answer: () => void) => void this.later(random.next() * 2, answer);
-      const done = (value: T) => {
-        switch (faults.take(this.role, method, 'after')) {
-          case 'crash':
-            return this.crash(`after ${method}`);
-          case 'pause':
-            this.pause(`after ${method}`);
-            break;
-          case 'fail':
-            scheduler.log(`${this.name} ${method}: the answer is lost`);
-            return reply(() => reject(failure('after')));
-        }
-        reply(() => resolve(value));
-      };
-      const takePlace = () => {
-        scheduler.log(`${this.name} ${method} ${detail}`);
-        try {
-          const value = effect();
-          if (value instanceof Promise) value.then(done, (error: unknown) => reply(() => reject(error)));
-          else done(value);
-        } catch (error) {
-          reply(() => reject(error));
-        }
-      };
-      this.later(random.next() * 2, () => {
-        switch (faults.take(this.role, method, 'before')) {
-          case 'crash':
-            return this.crash(`before ${method}`);
-          case 'pause':
-            this.pause(`before ${method}`);
-            return this.deliver(takePlace);
-          case 'fail':
-            scheduler.log(`${this.name} ${method}: fails`);
-            return reply(() => reject(failure('before')));
-        }
-        takePlace();
-      });
+      this.#onTheWay(() => this.#arrive({ method, effect, failure, detail, resolve, reject }));
     });
+  }
+
+  /** Requests and answers take their time. */
+  #onTheWay(arrive: () => void): void {
+    const { scheduler, random } = this.surroundings;
+    scheduler.after(random.next() * 2, arrive, this);
+  }
+
+  #arrive<T>(call: Call<T>): void {
+    const { scheduler, faults } = this.surroundings;
+    const { method, failure, reject } = call;
+    switch (faults.take(this.role, method, 'before')) {
+      case undefined:
+        return this.#takePlace(call);
+      case 'crash':
+        return this.crash(`before ${method}`);
+      case 'pause':
+        this.pause(`before ${method}`);
+        return this.deliver(() => this.#takePlace(call));
+      case 'fail':
+        scheduler.log(this.name, method, 'fails');
+        return this.#onTheWay(() => reject(failure('before')));
+    }
+  }
+
+  #takePlace<T>(call: Call<T>): void {
+    const { method, effect, detail, reject } = call;
+    this.surroundings.scheduler.log(this.name, method, detail);
+    const refuse = (error: unknown) => this.#onTheWay(() => reject(error));
+    try {
+      const value = effect();
+      if (value instanceof Promise) value.then((answer) => this.#answer(call, answer), refuse);
+      else this.#answer(call, value);
+    } catch (error) {
+      refuse(error);
+    }
+  }
+
+  #answer<T>({ method, failure, resolve, reject }: Call<T>, value: T): void {
+    const { scheduler, faults } = this.surroundings;
+    switch (faults.take(this.role, method, 'after')) {
+      case 'crash':
+        return this.crash(`after ${method}`);
+      case 'pause':
+        this.pause(`after ${method}`);
+        break;
+      case 'fail':
+        scheduler.log(this.name, method, 'the answer is lost');
+        return this.#onTheWay(() => reject(failure('after')));
+    }
+    this.#onTheWay(() => resolve(value));
   }
 
   crash(where: string): void {

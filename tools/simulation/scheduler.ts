@@ -1,21 +1,30 @@
 import type { Instant, Milliseconds } from '@millrace/core';
 import type { Random } from './random.ts';
 
+/** Somebody in whose life an event takes place: it may be gone or asleep by then. */
+export interface Owner {
+  deliver(run: () => void): void;
+}
+
 export interface Timer {
   readonly at: Instant;
   readonly tie: number;
   run: (() => void) | undefined;
+  readonly owner: Owner | undefined;
 }
 
 /** Lines kept for the report of a seed that fails. */
 const TAIL = 400;
+
+const RESOLVED = Promise.resolve();
 
 /**
  * Virtual time. One event at a time; before the next one, everything that the last one woke has run as far as it can
  * without the world: the code under test only uses promises, so `nextTick` after the microtasks is that moment.
  * Events of the same instant run in a seeded order.
  *
- * What happens is written into a log whose hash tells whether two runs were the same.
+ * What happens is written into a log whose hash tells whether two runs were the same. A line is kept in pieces: nearly all of them
+ * are hashed and never read.
  */
 export class Scheduler {
   now: Instant;
@@ -24,7 +33,7 @@ export class Scheduler {
   readonly #heap: Timer[] = [];
   #hash = 0x811c_9dc5;
   #hash2 = 0x1234_5678;
-  readonly #tail: string[] = [];
+  readonly #tail: Line[] = [];
   #lines = 0;
   readonly #echo: boolean;
 
@@ -39,26 +48,23 @@ export class Scheduler {
   }
 
   get tail(): readonly string[] {
-    return [...this.#tail.slice(this.#lines % TAIL), ...this.#tail.slice(0, this.#lines % TAIL)];
+    return [...this.#tail.slice(this.#lines % TAIL), ...this.#tail.slice(0, this.#lines % TAIL)].map(textOf);
   }
 
-  log(line: string): void {
-    let a = this.#hash ^ (this.now | 0);
-    let b = this.#hash2;
-    for (let i = 0; i < line.length; i++) {
-      const c = line.charCodeAt(i);
-      a = Math.imul(a ^ c, 0x0100_0193);
-      b = Math.imul(b ^ c, 0x5bd1_e995) ^ (b >>> 15);
-    }
-    this.#hash = a;
-    this.#hash2 = b;
-    const text = `${new Date(this.now).toISOString().slice(11, 23)} ${line}`;
-    this.#tail[this.#lines++ % TAIL] = text;
-    if (this.#echo) console.log(text);
+  /** Up to three pieces, which are read with spaces between them. */
+  log(who: string, what?: string, detail?: string): void {
+    this.#hash ^= this.now | 0;
+    this.#mix(who);
+    if (what !== undefined) this.#mix(what);
+    if (detail !== undefined) this.#mix(detail);
+    const line: Line = { at: this.now, who, what, detail };
+    this.#tail[this.#lines++ % TAIL] = line;
+    if (this.#echo) console.log(textOf(line));
   }
 
-  after(delay: Milliseconds, run: () => void): Timer {
-    const timer: Timer = { at: this.now + Math.max(0, delay), tie: this.#random.next(), run };
+  /** Runs `run` after `delay`, in the life of `owner` if there is one. */
+  after(delay: Milliseconds, run: () => void, owner?: Owner): Timer {
+    const timer: Timer = { at: this.now + Math.max(0, delay), tie: this.#random.next(), run, owner };
     this.#push(timer);
     return timer;
   }
@@ -74,16 +80,24 @@ export class Scheduler {
           if (timer.run) {
             this.now = Math.max(this.now, timer.at);
             this.events++;
-            timer.run();
+            if (timer.owner) timer.owner.deliver(timer.run);
+            else timer.run();
           }
         } catch (error) {
           return reject(error as Error);
         }
-        queueMicrotask(next);
+        void RESOLVED.then(next);
       };
       const next = () => process.nextTick(step);
       next();
     });
+  }
+
+  #mix(text: string): void {
+    let a = this.#hash;
+    for (let i = 0; i < text.length; i++) a = Math.imul(a ^ text.charCodeAt(i), 0x0100_0193);
+    this.#hash = a;
+    this.#hash2 = Math.imul(this.#hash2 ^ a, 0x5bd1_e995) ^ (this.#hash2 >>> 15);
   }
 
   #push(timer: Timer): void {
@@ -116,6 +130,17 @@ export class Scheduler {
     heap[at] = last;
     return first;
   }
+}
+
+interface Line {
+  readonly at: Instant;
+  readonly who: string;
+  readonly what: string | undefined;
+  readonly detail: string | undefined;
+}
+
+function textOf({ at, who, what, detail }: Line): string {
+  return [new Date(at).toISOString().slice(11, 23), who, what, detail].filter((piece) => piece !== undefined).join(' ');
 }
 
 function before(a: Timer, b: Timer): boolean {

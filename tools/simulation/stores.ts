@@ -3,7 +3,8 @@ import type { PlanStore } from '../../services/planner/src/plan-store.ts';
 import { type LedgerTables, runsOf } from './ledger-tables.ts';
 import type { Locks } from './locks.ts';
 import type { Mutants } from './mutants.ts';
-import type { PlanTables } from './plan-tables.ts';
+import type { Phase } from './faults.ts';
+import { PlanTables } from './plan-tables.ts';
 import { lostConnection, type SimProcess } from './process.ts';
 
 /** The planner's port over the network: each method is one request, as each is one transaction. */
@@ -12,21 +13,25 @@ export function planStoreOf(tables: PlanTables, process: SimProcess, mutants: Mu
     process.surroundings.random.chance(0.3)
       ? Object.assign(new Error('simulated: deadlock detected'), { code: '40P01' })
       : lostConnection();
-  return new Proxy({} as PlanStore, {
-    get:
-      (_, method: keyof PlanTables & string) =>
-      (...args: unknown[]) =>
-        process.call(
-          `plan.${method}`,
-          () =>
-            method === 'settleChunks' && mutants.on('retry-from-memory')
-              ? retryFromMemory(tables, process, args[0] as Parameters<PlanTables['settleChunks']>[0])
-              : (tables[method] as (...args: unknown[]) => unknown).apply(tables, args),
-          (phase) => (phase === 'before' ? deadlock() : lostConnection()),
-          detailOf(args),
-        ),
-  });
+  const failure = (phase: Phase) => (phase === 'before' ? deadlock() : lostConnection());
+  const methodOf = (method: keyof PlanTables & string) => {
+    const point = `plan.${method}`;
+    return (...args: unknown[]) =>
+      process.call(
+        point,
+        () =>
+          method === 'settleChunks' && mutants.on('retry-from-memory')
+            ? retryFromMemory(tables, process, args[0] as Parameters<PlanTables['settleChunks']>[0])
+            : (tables[method] as (...args: unknown[]) => unknown).apply(tables, args),
+        failure,
+        detailOf(args),
+      );
+  };
+  return Object.fromEntries(PLAN_METHODS.map((method) => [method, methodOf(method)])) as unknown as PlanStore;
 }
+
+const PLAN_METHODS = Object.getOwnPropertyNames(PlanTables.prototype).filter((name) => name !== 'constructor') as (keyof PlanTables &
+  string)[];
 
 function detailOf([first]: readonly unknown[]): string {
   if (typeof first === 'string') return first;

@@ -60,6 +60,7 @@ const SECONDS = [0, 4, 8];
 /** Jobs and their items, drawn from the seed. */
 export class Workload {
   readonly #random: Random;
+  #definitions: readonly Job[] | undefined;
   readonly jobs: readonly JobPlan[];
   readonly ticks: readonly Instant[];
   readonly overlap: 'skip' | 'allow' | 'bufferOne';
@@ -135,8 +136,19 @@ export class Workload {
     return Math.max(1, ...items.map(({ kind, until }) => (kind === 'transient' ? until : kind === 'exhausted' ? ATTEMPTS : 1)));
   }
 
-  /** The code of the jobs, as one process loads it. */
+  /** The code of the jobs, as one process loads it: everybody's definitions, with functions that run in the process. */
   load(process: SimProcess): ReadonlyMap<string, Job> {
+    this.#definitions ??= this.jobs.map((plan) => this.#define(plan));
+    return new Map(
+      this.#definitions.map((job): [string, Job] => {
+        const items: Job['items'] = (ctx) => this.#source(this.#sourceOf(job.name), runIdOf(job.name, ctx.tick.id), ctx, process);
+        const work: Job['process'] = (item, ctx) => this.#process(item as Item, runIdOf(job.name, ctx.tick.id), ctx, process);
+        return [job.name, { ...job, items, process: work }];
+      }),
+    );
+  }
+
+  #define({ name, rows }: JobPlan): Job {
     const seconds = this.ticks.map((tick) => (tick / 1_000) % 60).join(',');
     const timed = {
       cron: `${seconds} 0 12 1 1 *`,
@@ -144,33 +156,29 @@ export class Workload {
       overlap: this.overlap,
       catchUp: { mode: 'all', window: '1h' },
     } as const;
-    return new Map(
-      this.jobs.map(({ name, source: drawn, rows }): [string, Job] => {
-        const source = (name === 'hand' && this.#provoked) || drawn;
-        const made = defineJob(name, {
-          ...(name === 'timed' ? { schedule: timed } : {}),
-          ...(name === 'behind' ? { after: [{ job: 'timed', on: 'closed' }] } : {}),
-          concurrency: 4,
-          timeout: 20_000,
-          retry: { attempts: ATTEMPTS, backoff: 'exponential', base: 200, max: 2_000 },
-          batch: { size: rows ? 50 : 3 },
-        })
-          .items((ctx) => this.#source(source, runIdOf(name, ctx.tick.id), ctx as never, process), {
-            key: (item: Item) => item.id,
-            spool: source === 'spooled',
-          })
-          .process((item: Item, ctx) => this.#process(item, runIdOf(name, ctx.tick.id), ctx, process) as never)
-          .commit({
-            ...(rows ? { rows: { table: 'effects', columns: ['run', 'key', 'poison'] } } : {}),
-            kind: 'postgres',
-            name: 'effects',
-            pool: undefined,
-            setup: undefined,
-            write: (effects: readonly EffectRow[], tx) => tx.query('insert into effects', [effects]),
-          });
-        return [name, made as unknown as Job];
-      }),
-    );
+    const made = defineJob(name, {
+      ...(name === 'timed' ? { schedule: timed } : {}),
+      ...(name === 'behind' ? { after: [{ job: 'timed', on: 'closed' }] } : {}),
+      concurrency: 4,
+      timeout: 20_000,
+      retry: { attempts: ATTEMPTS, backoff: 'exponential', base: 200, max: 2_000 },
+      batch: { size: rows ? 50 : 3 },
+    })
+      .items(notLoaded, { key: (item: Item) => item.id, spool: this.#sourceOf(name) === 'spooled' })
+      .process(notLoaded)
+      .commit({
+        ...(rows ? { rows: { table: 'effects', columns: ['run', 'key', 'poison'] } } : {}),
+        kind: 'postgres',
+        name: 'effects',
+        pool: undefined,
+        setup: undefined,
+        write: (effects: readonly EffectRow[], tx) => tx.query('insert into effects', [effects]),
+      });
+    return made as unknown as Job;
+  }
+
+  #sourceOf(job: string): SourceKind {
+    return (job === 'hand' && this.#provoked) || (this.jobs.find(({ name }) => name === job) as JobPlan).source;
   }
 
   async *#source(
@@ -255,3 +263,8 @@ export class Workload {
     return { items, yields, failures };
   }
 }
+
+/** Definitions alone run nowhere. */
+const notLoaded = (): never => {
+  throw new Error('no process has loaded this job');
+};

@@ -48,6 +48,7 @@ export interface Verdict {
   readonly runs: number;
   readonly items: number;
   readonly violations: readonly string[];
+  /** The end of the log, when something is wrong. */
   readonly tail: readonly string[];
   readonly faults: Faults;
 }
@@ -132,7 +133,7 @@ export class World {
       runs: this.plan.runs.size,
       items,
       violations,
-      tail: this.scheduler.tail,
+      tail: violations.length > 0 ? this.scheduler.tail : [],
       faults: this.faults,
     };
   }

@@ -32,7 +32,7 @@ export function checkSchedule(job: string, cron: readonly string[], timeZone: st
 export function nextDue(schedule: Schedule, after: Instant): Instant | undefined {
   let first: Instant | undefined;
   for (const expression of schedule.cron) {
-    const next = patternOf(expression, schedule.timeZone).nextRun(new Date(after))?.getTime();
+    const next = nextOf(patternOf(expression, schedule.timeZone), after);
     if (next !== undefined && (first === undefined || next < first)) first = next;
   }
   return first;
@@ -42,7 +42,7 @@ export function nextDue(schedule: Schedule, after: Instant): Instant | undefined
 export function latestDue(schedule: Schedule, after: Instant, until: Instant): Instant | undefined {
   let latest: Instant | undefined;
   for (const expression of schedule.cron) {
-    const [previous] = patternOf(expression, schedule.timeZone).previousRuns(1, new Date(until + 1));
+    const [previous] = patternOf(expression, schedule.timeZone).cron.previousRuns(1, new Date(until + 1));
     const at = previous?.getTime();
     if (at !== undefined && at > after && at <= until && (latest === undefined || at > latest)) latest = at;
   }
@@ -59,13 +59,33 @@ export function dueBetween(schedule: Schedule, after: Instant, until: Instant, l
 /** Asking Intl costs more than all else a clock does to read a manifest. */
 const knownZones = new Set<string>();
 
-const patterns = new Map<string, Cron>();
+/** Answers kept of each pattern. */
+const REMEMBERED = 4;
 
-function patternOf(expression: string, timeZone: string): Cron {
+interface Pattern {
+  readonly cron: Cron;
+  /** The latest answers, the newest first: from `after` on, until it comes, the next instant is `next`. */
+  readonly known: { after: Instant; readonly next: Instant | undefined }[];
+}
+
+const patterns = new Map<string, Pattern>();
+
+/** Clocks and planners ask again and again before the next instant comes; walking a calendar costs far more than remembering. */
+function nextOf(pattern: Pattern, after: Instant): Instant | undefined {
+  const { known, cron } = pattern;
+  for (const one of known) if (after >= one.after && (one.next === undefined || after < one.next)) return one.next;
+  const next = cron.nextRun(new Date(after))?.getTime();
+  const same = known.find((one) => one.next === next);
+  if (same) same.after = after;
+  else if (known.unshift({ after, next }) > REMEMBERED) known.pop();
+  return next;
+}
+
+function patternOf(expression: string, timeZone: string): Pattern {
   const id = `${timeZone} ${expression}`;
   let pattern = patterns.get(id);
   if (!pattern) {
-    pattern = new Cron(expression, { timezone: timeZone, paused: true });
+    pattern = { cron: new Cron(expression, { timezone: timeZone, paused: true }), known: [] };
     if (patterns.size > 10_000) patterns.clear();
     patterns.set(id, pattern);
   }
