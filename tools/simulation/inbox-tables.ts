@@ -1,4 +1,4 @@
-import { type Chunk, chunkIdOf, MillraceError } from '@millrace/core';
+import { type Chunk, chunkIdOf, type Milliseconds, MillraceError } from '@millrace/core';
 import type { SinkTransaction } from 'millrace';
 import type { Settled } from '../../services/processor/src/domain/results.ts';
 import type { Inbox, InboxRow, InboxTransaction, Timing } from '../../services/processor/src/inbox.ts';
@@ -22,14 +22,32 @@ export class InboxTables {
   /** Committed effects, counted by run and key. */
   readonly effects = new Map<string, number>();
   readonly locks = new Locks();
+  /** Rows of runs that were opened before may have been deleted. */
+  #purgedBefore = Number.NEGATIVE_INFINITY;
   readonly #now: () => number;
+  readonly #mutants: Mutants;
 
-  constructor(now: () => number) {
+  constructor(now: () => number, mutants: Mutants) {
     this.#now = now;
+    this.#mutants = mutants;
   }
 
   now(): number {
     return Math.floor(this.#now());
+  }
+
+  /** First the fence, then the rows: what is deleted was settled, and so its run opened, before it. Returns their number. */
+  purge(retention: Milliseconds): number {
+    const before = this.now() - retention;
+    if (!this.#mutants.on('purge-before-fence')) this.#purgedBefore = Math.max(this.#purgedBefore, before);
+    let purged = 0;
+    for (const [id, { settledAt }] of this.rows) if (settledAt < before && this.rows.delete(id)) purged++;
+    return purged;
+  }
+
+  /** Nobody can know any more what became of this chunk. */
+  isBehindFence({ openedAt }: Chunk): boolean {
+    return openedAt < this.#purgedBefore;
   }
 
   apply(effects: readonly EffectRow[]): void {
@@ -52,6 +70,7 @@ export function inboxOf(tables: InboxTables, process: SimProcess, mutants: Mutan
         async () => {
           try {
             await tables.locks.take(id, tx);
+            if (tables.isBehindFence(chunk)) throw Object.assign(new Error('division by zero'), { code: '22012' });
             if (tables.rows.has(id) && !mutants.on('insert-without-lock'))
               throw Object.assign(new Error('duplicate key value violates unique constraint "inbox_pkey"'), { code: '23505' });
             refusePoison(effects);
@@ -120,7 +139,8 @@ class SimInboxTransaction implements InboxTransaction {
       async () => {
         // Waits for a transaction that is about to make the same row.
         if (!this.#mutants.on('insert-without-lock')) await this.#tables.locks.take(id, this);
-        if (this.#tables.rows.has(id) && !this.#mutants.on('insert-without-lock')) return undefined;
+        if (this.#tables.isBehindFence(chunk)) throw new MillraceError('MR4004', `the inbox has been purged beyond run ${chunk.runId}`);
+        if ((this.#rows.has(id) || this.#tables.rows.has(id)) && !this.#mutants.on('insert-without-lock')) return undefined;
         const row = { ...settled, size: chunk.size, timing, settledAt: this.#tables.now() };
         this.#rows.set(id, row);
         return row;
@@ -178,6 +198,8 @@ class SimInboxTransaction implements InboxTransaction {
       () => {
         if (this.#over) throw lostConnection();
         this.#over = true;
+        // After a failed statement a COMMIT rolls back, and says nothing.
+        if (this.#doomed !== undefined) return this.#tables.locks.release(this);
         for (const [id, row] of this.#rows) this.#tables.rows.set(id, row);
         if (!this.#mutants.on('inbox-in-another-transaction')) this.#tables.apply(this.#effects);
         this.#tables.locks.release(this);

@@ -47,6 +47,11 @@ export class Scheduler {
     return (this.#hash >>> 0).toString(16).padStart(8, '0') + (this.#hash2 >>> 0).toString(16).padStart(8, '0');
   }
 
+  /** When the next event is due; infinity: never. */
+  get nextAt(): Instant {
+    return this.#heap[0]?.at ?? Number.POSITIVE_INFINITY;
+  }
+
   get tail(): readonly string[] {
     return [...this.#tail.slice(this.#lines % TAIL), ...this.#tail.slice(0, this.#lines % TAIL)].map(textOf);
   }

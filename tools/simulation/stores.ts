@@ -1,9 +1,9 @@
 import type { FactBatch, LedgerStore } from '../../services/audit/src/ledger-store.ts';
 import type { PlanStore } from '../../services/planner/src/plan-store.ts';
+import type { Phase } from './faults.ts';
 import { type LedgerTables, runsOf } from './ledger-tables.ts';
 import type { Locks } from './locks.ts';
 import type { Mutants } from './mutants.ts';
-import type { Phase } from './faults.ts';
 import { PlanTables } from './plan-tables.ts';
 import { lostConnection, type SimProcess } from './process.ts';
 

@@ -304,7 +304,6 @@ export class SimWorkBroker {
   }
 
   #pump(queue: Queue): void {
-    if (queue.name === PARKED_QUEUE) return;
     while (queue.ready.length > 0) {
       const free = [...queue.consumers].filter((consumer) => consumer.unacked.size < consumer.prefetch);
       if (free.length === 0) return;
@@ -345,7 +344,8 @@ export class SimWorkBroker {
         if (verdict.kind === 'park') {
           this.#scheduler.log(`${message.envelope.id} PARKED: ${verdict.reason}`);
           const headers = { ...message.envelope.headers, [REASON_HEADER]: verdict.reason };
-          this.#queues.get(PARKED_QUEUE)?.ready.push({ envelope: { ...message.envelope, headers }, deliveries: 0 });
+          const parked = this.#queues.get(PARKED_QUEUE);
+          if (parked) this.#enqueue(parked, { envelope: { ...message.envelope, headers }, deliveries: 0 });
         }
         this.#pump(queue);
       },

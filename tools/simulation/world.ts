@@ -89,7 +89,7 @@ export class World {
     const now = () => Math.floor(this.scheduler.now);
     this.plan = new PlanTables(now, mutants);
     this.ledger = new LedgerTables(now, mutants);
-    this.inbox = new InboxTables(now);
+    this.inbox = new InboxTables(now, mutants);
     this.work = new SimWorkBroker(this.scheduler, new Random(seed, 4), this.faults, mutants);
     this.events = new SimEventBroker(this.scheduler, new Random(seed, 5), this.faults);
     this.#watchTables();
