@@ -8,6 +8,8 @@ export interface Report {
   readonly seeds: number;
   readonly firstFailed: number | undefined;
   readonly violation: string | undefined;
+  /** Of all event logs together, in whatever order. */
+  readonly hash: string;
   readonly runs: number;
   readonly items: number;
   readonly events: number;
@@ -40,6 +42,7 @@ const mutants = new Mutants(values.mutant === undefined ? [] : [values.mutant]);
 const started = performance.now();
 const fired = new Map<string, number>();
 const happened = new Map<string, number>();
+let hash = 0n;
 let virtual = 0;
 let events = 0;
 let items = 0;
@@ -49,6 +52,7 @@ const failed: Verdict[] = [];
 for (let seed = from; seed <= to; seed++) {
   if (values.profile !== undefined && profileOf(seed).name !== values.profile) continue;
   const verdict = await new World(seed, mutants, values.echo).run();
+  hash ^= BigInt(`0x${verdict.hash}`);
   virtual += verdict.virtual;
   events += verdict.events;
   items += verdict.items;
@@ -74,6 +78,7 @@ const report: Report = {
   seeds,
   firstFailed: failed[0]?.seed,
   violation: failed[0]?.violations[0],
+  hash: hash.toString(16),
   runs,
   items,
   events,
