@@ -1,11 +1,12 @@
 import { type Envelope, KIND_HEADER, type Milliseconds, MillraceError, type Verdict } from '@millrace/core';
-import type { Bucket, Delivery, EventBroker, Handler, PublishOptions, SubscribeOptions, Subscription } from '@millrace/messaging';
-import { Intake } from '../../shared/messaging/src/intake.ts';
+import type { Delivery, EventBroker, Handler, PublishOptions, SubscribeOptions, Subscription } from '@millrace/messaging';
 import { matcherOf, parkedSubject, REASON_HEADER, streamOf } from '../../shared/messaging/src/parking.ts';
 import type { Faults } from './faults.ts';
-import { laterOf, type SimProcess } from './process.ts';
+import type { SimProcess } from './process.ts';
 import type { Random } from './random.ts';
 import type { Scheduler } from './scheduler.ts';
+import { bucketOf } from './sim-bucket.ts';
+import { SimIntake } from './sim-intake.ts';
 
 interface Message {
   readonly envelope: Envelope;
@@ -29,8 +30,7 @@ interface Reader {
 
 interface Puller {
   readonly process: SimProcess;
-  readonly prefetch: number;
-  readonly intake: Intake;
+  readonly intake: SimIntake;
   reader: Reader | undefined;
   unsettled: number;
   draining: boolean;
@@ -107,10 +107,7 @@ export class SimEventBroker {
         if (process.alive && !process.paused) return;
         for (const puller of this.#pullers.keys()) if (puller.process === process) this.#takeBack(puller);
       });
-      if (!dead) return;
-      for (const puller of [...this.#pullers.keys()].filter((one) => one.process === process)) {
-        puller.reader?.pullers.delete(puller);
-      }
+      for (const puller of this.#pullers.keys()) if (dead && puller.process === process) puller.reader?.pullers.delete(puller);
     });
     return {
       system: 'nats',
@@ -124,7 +121,7 @@ export class SimEventBroker {
           () => new MillraceError('MR3005', 'simulated'),
           source,
         ),
-      bucket: (name) => this.#bucket(process, name),
+      bucket: (name) => bucketOf(process, () => this.#entriesOf(name)),
     };
   }
 
@@ -170,29 +167,15 @@ export class SimEventBroker {
   }
 
   #subscribe(process: SimProcess, source: string, options: SubscribeOptions, handler: Handler): Subscription {
-    const prefetch = options.prefetch ?? 64;
-    const puller: Puller = {
-      process,
-      prefetch,
-      reader: undefined,
-      unsettled: 0,
-      draining: false,
-      intake: new Intake(handler, {
-        batch: options.batch ?? 1,
-        prefetch,
-        log: process.log,
-        linger: options.linger,
-        later: laterOf(process),
-      }),
-    };
+    const intake = new SimIntake(process, options, handler);
+    const puller: Puller = { process, intake, reader: undefined, unsettled: 0, draining: false };
     this.#pullers.set(puller, { source, durable: options.durable });
     this.#look(puller, 0);
     return {
       drain: async () => {
         puller.draining = true;
         puller.reader?.pullers.delete(puller);
-        for (const arrival of puller.intake.close()) await arrival.settle({ kind: 'retry', after: 0, reason: 'drained' });
-        await puller.intake.idle();
+        await intake.drain();
       },
     };
   }
@@ -223,7 +206,7 @@ export class SimEventBroker {
   #pump(reader: Reader): void {
     if (this.#whenBack) return;
     while (reader.ready.length > 0) {
-      const free = [...reader.pullers].filter(({ unsettled, prefetch, process }) => unsettled < prefetch && process.alive);
+      const free = [...reader.pullers].filter(({ unsettled, intake, process }) => unsettled < intake.prefetch && process.alive);
       if (free.length === 0) return;
       const puller = this.#random.pick(free);
       const at = this.disorder > 0 && this.#random.chance(this.disorder) ? this.#random.int(0, reader.ready.length - 1) : 0;
@@ -305,20 +288,12 @@ export class SimEventBroker {
     return stream;
   }
 
-  #bucket(process: SimProcess, name: string): Bucket {
-    const entries = () => {
-      let map = this.#buckets.get(name);
-      if (!map) {
-        map = new Map();
-        this.#buckets.set(name, map);
-      }
-      return map;
-    };
-    const failure = () => new MillraceError('MR3005', 'simulated');
-    return {
-      put: (key, value) => process.call('bucket.put', () => void entries().set(key, value), failure, key),
-      delete: (key) => process.call('bucket.delete', () => void entries().delete(key), failure, key),
-      entries: () => process.call('bucket.entries', () => new Map(entries()), failure),
-    };
+  #entriesOf(bucket: string): Map<string, string> {
+    let entries = this.#buckets.get(bucket);
+    if (!entries) {
+      entries = new Map();
+      this.#buckets.set(bucket, entries);
+    }
+    return entries;
   }
 }

@@ -1,5 +1,5 @@
-// The planner's schema in memory. Long because it answers the whole PlanStore port; the contract suite
-// (plan-store.contract.ts) holds it and the SQL of PostgresPlanStore to the same answers.
+// The planner's schema in memory. Long because it answers the whole PlanStore port, whose methods share these three tables; the
+// contract suite (plan-store.contract.ts) holds it and the SQL of PostgresPlanStore to the same answers.
 import {
   type ChunkSettled,
   dependenciesMet,
@@ -28,51 +28,7 @@ import type {
   RedriveRequest,
 } from '../../services/planner/src/plan-store.ts';
 import type { Mutants } from './mutants.ts';
-
-export interface TickRow {
-  readonly nominal: Instant;
-  readonly through: Instant;
-  readonly ticks: number;
-  result: 'ran' | 'skipped' | 'missed';
-}
-
-export interface RunRow extends Omit<NewRun, 'trace'> {
-  trace: Trace;
-  readonly job: string;
-  state: 'waiting' | 'opened' | 'planning' | 'running' | 'closed';
-  generation: number;
-  openedAt: Instant;
-  verdict: string | null;
-  epoch: number;
-  leaseUntil: Instant | undefined;
-  cursor: unknown;
-  nextSeq: number;
-  items: number;
-  duplicates: number;
-  /** How often its source has failed. */
-  failures: number;
-  sealed: boolean;
-  progressAt: Instant;
-  /** How often it was told again in vain. */
-  told: number;
-  facts: readonly OwedFact[];
-  owed: boolean;
-  readonly chunks: ChunkRow[];
-}
-
-export interface ChunkRow {
-  readonly generation: number;
-  readonly seq: number;
-  readonly size: number;
-  readonly payload: string | undefined;
-  state: 'ready' | 'emitted' | 'settled';
-  attempt: number;
-  dueAt: Instant;
-  emittedAt: Instant | undefined;
-  emits: number;
-  outcomes: string | undefined;
-  failures: Record<string, string> | undefined;
-}
+import { type ChunkRow, newChunk, newRun, planningOf, type RunRow, redriveFacts, type TickRow } from './plan-rows.ts';
 
 /** A chunk that was claimed and not confirmed by then is due again. */
 const CONFIRM_BY: Milliseconds = 15_000;
@@ -157,42 +113,7 @@ export class PlanTables implements Immediate<PlanStore> {
     oldest.state = 'planning';
     oldest.epoch++;
     oldest.leaseUntil = now + lease;
-    const {
-      runId,
-      job,
-      tick,
-      nominal,
-      cause,
-      params,
-      limit,
-      manifest,
-      openedAt,
-      trace,
-      epoch,
-      cursor,
-      nextSeq,
-      items,
-      duplicates,
-      failures,
-    } = oldest;
-    return {
-      runId,
-      job,
-      tick,
-      nominal,
-      cause,
-      params,
-      limit,
-      manifest,
-      openedAt,
-      trace,
-      epoch,
-      cursor,
-      nextSeq,
-      items,
-      duplicates,
-      failures,
-    };
+    return planningOf(oldest);
   }
 
   appendChunks({ runId, epoch }: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, emittedBelow: number): boolean {
@@ -209,19 +130,8 @@ export class PlanTables implements Immediate<PlanStore> {
     for (const { seq, size, payload } of chunks) {
       if (naive && run.chunks.some((chunk) => chunk.seq === seq)) continue;
       const emitted = seq < emittedBelow;
-      run.chunks.push({
-        generation: 0,
-        seq,
-        size,
-        payload,
-        state: emitted ? 'emitted' : 'ready',
-        attempt: 1,
-        dueAt: emitted ? now + CONFIRM_BY : now,
-        emittedAt: undefined,
-        emits: emitted ? 1 : 0,
-        outcomes: undefined,
-        failures: undefined,
-      });
+      const chunk = newChunk({ generation: 0, seq, size, payload }, emitted ? now + CONFIRM_BY : now);
+      run.chunks.push(emitted ? { ...chunk, state: 'emitted', emits: 1 } : chunk);
     }
     return true;
   }
@@ -461,41 +371,13 @@ export class PlanTables implements Immediate<PlanStore> {
         payload: request.keys ? (payload ?? null) : null,
       }));
     const generation = run.generation + 1;
-    const { chunks, items, replaced } = selectRedrive(layers, request);
-    if (items === 0) return 'empty';
+    const selected = selectRedrive(layers, request);
+    if (selected.items === 0) return 'empty';
     const now = this.#now();
-    for (const { seq, size, outcomes } of chunks)
-      run.chunks.push({
-        generation,
-        seq,
-        size,
-        payload: undefined,
-        state: 'ready',
-        attempt: 1,
-        dueAt: now,
-        emittedAt: undefined,
-        emits: 0,
-        outcomes,
-        failures: undefined,
-      });
-    const about = { runId: run.runId, job: run.job, generation };
-    const opened: OwedFact = {
-      kind: 'run.opened',
-      data: {
-        ...about,
-        tick: run.tick,
-        nominal: run.nominal,
-        cause: 'redrive',
-        openedAt: now,
-        manifest: run.manifest.run,
-        params: run.params,
-      },
-    };
-    const planned: OwedFact = {
-      kind: 'run.planned',
-      data: { ...about, chunks: chunks.length, items, duplicates: 0, plannedAt: now, replaced },
-    };
-    run.facts = [...run.facts, opened, planned];
+    for (const { seq, size, outcomes } of selected.chunks)
+      run.chunks.push({ ...newChunk({ generation, seq, size, payload: undefined }, now), outcomes });
+    const { items, replaced } = selected;
+    run.facts = [...run.facts, ...redriveFacts(run, { generation, chunks: selected.chunks.length, items, replaced }, now)];
     run.owed = true;
     run.generation = generation;
     run.state = 'running';
@@ -594,27 +476,7 @@ export class PlanTables implements Immediate<PlanStore> {
 
   #insertRun(run: NewRun, state: 'opened' | 'waiting'): boolean {
     if (this.runs.has(run.runId)) return false;
-    this.runs.set(run.runId, {
-      ...run,
-      job: run.manifest.name,
-      state,
-      generation: 0,
-      openedAt: this.#now(),
-      verdict: null,
-      epoch: 0,
-      leaseUntil: undefined,
-      cursor: undefined,
-      nextSeq: 0,
-      items: 0,
-      duplicates: 0,
-      failures: 0,
-      sealed: false,
-      progressAt: this.#now(),
-      told: 0,
-      facts: [],
-      owed: false,
-      chunks: [],
-    });
+    this.runs.set(run.runId, newRun(run, state, this.#now()));
     return true;
   }
 

@@ -119,6 +119,11 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     what: 'one poisonous row fails its whole batch',
     patches: [{ file: SETTLE, find: 'if (slice.length > 1 && !isTransient(blame)) {', replace: 'if (slice.length < 0) {' }],
   },
+  {
+    name: 'purge-before-fence',
+    profile: 'late duplicates',
+    what: 'rows of the inbox are deleted before late duplicates of them are refused',
+  },
   { name: 'inbox-in-another-transaction', what: 'effects are committed apart from the inbox row' },
   { name: 'insert-without-lock', what: 'two deliveries of a chunk do not wait for each other' },
   { name: 'non-mandatory-publish', profile: 'vanishing queue', what: 'a message that no queue takes is dropped, and confirmed' },

@@ -1,3 +1,4 @@
+import type { Milliseconds } from '@millrace/core';
 import type { Role } from './faults.ts';
 
 /**
@@ -18,6 +19,8 @@ export interface Profile {
   readonly skew?: boolean;
   /** Processes are stopped gracefully and started again. */
   readonly deploys?: boolean;
+  /** Inboxes are kept for so long only, and work that was done before comes again. */
+  readonly retention?: Milliseconds;
   /** Nobody has lost a chunk, so no chunk may have been sent again because its run stood still. */
   readonly noStalled?: boolean;
   /** Nobody has lost a fact, so none may have been told again. */
@@ -43,6 +46,7 @@ export const PROFILES: readonly Profile[] = [
   { name: 'vanishing queue', roles: [], work: ['vanish', 'block'], noStalled: true, noTellAgain: true },
   { name: 'deploys', roles: [], deploys: true, noStalled: true, noTellAgain: true },
   { name: 'planners and a lost event broker', roles: ['planner', 'clock'], events: ['wipe', 'away'] },
+  { name: 'late duplicates', roles: [], longPauses: true, disorder: 0.05, retention: 40_000, noStalled: true, noTellAgain: true },
   {
     name: 'everything',
     roles: ALL,

@@ -1,12 +1,13 @@
+// Long because queues, consumers and connections are one state machine: what befalls one of them moves messages of the others.
 import { type Envelope, type Milliseconds, MillraceError, PARKED_QUEUE, type Verdict } from '@millrace/core';
 import type { Delivery, Handler, PublishOptions, SubscribeOptions, Subscription, WorkBroker } from '@millrace/messaging';
-import { Intake } from '../../shared/messaging/src/intake.ts';
 import { REASON_HEADER } from '../../shared/messaging/src/parking.ts';
 import type { Faults } from './faults.ts';
 import type { Mutants } from './mutants.ts';
-import { laterOf, type SimProcess } from './process.ts';
+import type { SimProcess } from './process.ts';
 import type { Random } from './random.ts';
 import type { Scheduler } from './scheduler.ts';
+import { SimIntake } from './sim-intake.ts';
 
 interface Message {
   readonly envelope: Envelope;
@@ -23,8 +24,7 @@ interface Queue {
 
 interface Consumer {
   readonly connection: Connection;
-  readonly intake: Intake;
-  readonly prefetch: number;
+  readonly intake: SimIntake;
   readonly unacked: Set<Message>;
   queue: Queue | undefined;
 }
@@ -52,6 +52,8 @@ export class SimWorkBroker {
   readonly #queues = new Map<string, Queue>();
   readonly #connections = new Set<Connection>();
   #whenUnblocked: (() => void)[] | undefined;
+  /** Everything that was ever confirmed. */
+  readonly published: Envelope[] = [];
   /** Chance that a message is stored twice, or that another than the first is delivered. */
   disorder = 0;
 
@@ -110,6 +112,12 @@ export class SimWorkBroker {
 
   declareQueue(name: string): void {
     if (!this.#queues.has(name)) this.#declare(name);
+  }
+
+  /** A message that somebody has held for long comes again; known as redelivered, or sent anew. */
+  bringBack(message: Envelope, redelivered: boolean): void {
+    const queue = this.#queues.get(message.subject);
+    if (queue) this.#enqueue(queue, { envelope: message, deliveries: redelivered ? 1 : 0 });
   }
 
   /** One consumer is cancelled; what it holds stays with it until it acknowledges or its channel closes. */
@@ -218,6 +226,7 @@ export class SimWorkBroker {
                 returned ??= message.subject;
                 continue;
               }
+              this.published.push(message);
               const copies = this.disorder > 0 && this.#random.chance(this.disorder) ? 2 : 1;
               if (copies === 2) this.#faults.happened('work: message doubled');
               for (let i = 0; i < copies; i++) this.#enqueue(queue, { envelope: message, deliveries: 0 });
@@ -238,24 +247,7 @@ export class SimWorkBroker {
 
   #subscribe(connection: Connection, source: string, options: SubscribeOptions, handler: Handler): Subscription {
     const { process } = connection;
-    const prefetch = options.prefetch ?? 64;
     let draining = false;
-    const make = (): Consumer => {
-      const consumer: Consumer = {
-        connection,
-        prefetch,
-        unacked: new Set(),
-        queue: undefined,
-        intake: new Intake(handler, {
-          batch: options.batch ?? 1,
-          prefetch,
-          log: process.log,
-          linger: options.linger,
-          later: laterOf(process),
-        }),
-      };
-      return consumer;
-    };
     let consumer: Consumer | undefined;
     const held = {
       consumer: () => consumer,
@@ -271,8 +263,7 @@ export class SimWorkBroker {
         if (draining || consumer) return;
         const queue = connection.up ? this.#queues.get(source) : undefined;
         if (!queue) return look(LOOK_AGAIN);
-        consumer = make();
-        consumer.queue = queue;
+        consumer = { connection, queue, unacked: new Set(), intake: new SimIntake(process, options, handler) };
         queue.consumers.add(consumer);
         this.#pump(queue);
       });
@@ -284,10 +275,8 @@ export class SimWorkBroker {
         connection.consumers.delete(held);
         const open = consumer;
         if (!open) return;
-        // No new deliveries; what runs is settled, the rest goes back.
         open.queue?.consumers.delete(open);
-        for (const arrival of open.intake.close()) await arrival.settle({ kind: 'retry', after: 0, reason: 'drained' });
-        await open.intake.idle();
+        await open.intake.drain();
         this.#takeBack(open);
       },
     };
@@ -305,7 +294,7 @@ export class SimWorkBroker {
 
   #pump(queue: Queue): void {
     while (queue.ready.length > 0) {
-      const free = [...queue.consumers].filter((consumer) => consumer.unacked.size < consumer.prefetch);
+      const free = [...queue.consumers].filter((consumer) => consumer.unacked.size < consumer.intake.prefetch);
       if (free.length === 0) return;
       const consumer = this.#random.pick(free);
       const at = this.disorder > 0 && this.#random.chance(this.disorder) ? this.#random.int(0, queue.ready.length - 1) : 0;

@@ -5,7 +5,7 @@ import { Clock } from '../../services/clock/src/clock.ts';
 import { Planner } from '../../services/planner/src/planner.ts';
 import { Processor } from '../../services/processor/src/processor.ts';
 import { SimEventBroker } from './event-broker.ts';
-import { Faults, PAIRS, type Pair, type Role } from './faults.ts';
+import { Faults, type Role } from './faults.ts';
 import { InboxTables, inboxOf } from './inbox-tables.ts';
 import { checkInvariants } from './invariants.ts';
 import { LedgerTables } from './ledger-tables.ts';
@@ -13,32 +13,19 @@ import { Locks } from './locks.ts';
 import { Mutants } from './mutants.ts';
 import { PlanTables } from './plan-tables.ts';
 import { SimProcess, type Surroundings } from './process.ts';
-import { type EventTrouble, PROFILES, type Profile, profileOf, type WorkTrouble } from './profiles.ts';
+import { type Profile, profileOf } from './profiles.ts';
 import { Random } from './random.ts';
 import { Scheduler } from './scheduler.ts';
 import { ledgerStoreOf, planStoreOf } from './stores.ts';
+import { LATE_UNTIL, TROUBLE, Trouble } from './trouble.ts';
+import { watchTables } from './watch-tables.ts';
 import { SimWorkBroker } from './work-broker.ts';
 import { NOON, Workload } from './workload.ts';
 
 const REPLICAS: Readonly<Record<Role, number>> = { clock: 2, planner: 2, processor: 2, audit: 2 };
-/** Trouble that nobody aimed happens in this time after the start. */
-const TROUBLE: Milliseconds = 12_000;
 /** Once the trouble is over, everything must be done within this. */
 const PATIENCE: Milliseconds = 15 * 60_000;
 const MOST_EVENTS = 400_000;
-/** Faults aimed at a place, per seed. */
-const AIMS = 9;
-const RARE = new Set([
-  'plan.redrive',
-  'plan.discardPlan',
-  'plan.releaseChunks',
-  'plan.renewLease',
-  'plan.storedKeys',
-  'plan.postponePlanning',
-  'inbox.rollback',
-  'publish tick',
-]);
-
 export interface Verdict {
   readonly seed: number;
   readonly profile: string;
@@ -70,12 +57,12 @@ export class World {
   readonly redriven = new Set<string>();
   readonly complaints: string[] = [];
   readonly stalls = { reset: 0, told: 0, unconfirmed: 0 };
+  readonly #trouble: Trouble;
   readonly #mutants: Mutants;
   readonly #processes: SimProcess[] = [];
   readonly #chunkItems: number;
   readonly #bookLocks = new Locks();
   #launched = 0;
-  #calm = false;
 
   constructor(seed: number, mutants = new Mutants(), echo = false) {
     this.seed = seed;
@@ -85,6 +72,8 @@ export class World {
     this.faults = new Faults(new Random(seed, 2));
     this.workload = new Workload(new Random(seed, 3));
     this.#mutants = mutants;
+    // Its runs would be too old for that.
+    if (this.profile.retention !== undefined) this.workload.redriven = false;
     this.#chunkItems = this.random.int(3, 7);
     const now = () => Math.floor(this.scheduler.now);
     this.plan = new PlanTables(now, mutants);
@@ -92,14 +81,15 @@ export class World {
     this.inbox = new InboxTables(now, mutants);
     this.work = new SimWorkBroker(this.scheduler, new Random(seed, 4), this.faults, mutants);
     this.events = new SimEventBroker(this.scheduler, new Random(seed, 5), this.faults);
-    this.#watchTables();
+    watchTables(this);
+    this.#trouble = new Trouble(this, this.#processes);
   }
 
   async run(): Promise<Verdict> {
     const unhandled = (reason: unknown) => this.complaints.push(`I5 unhandled rejection: ${String((reason as Error)?.stack ?? reason)}`);
     process.on('unhandledRejection', unhandled);
     this.scheduler.log(`seed ${this.seed}, ${this.profile.name}`);
-    this.#plantFaults();
+    this.#trouble.plant();
     // The jobs have been deployed before: ticks count from now on, whatever befalls the planners that start.
     const before = new SimProcess('earlier deployment', 'planner', this.#surroundings());
     for (const { manifest } of this.workload.load(before).values()) this.plan.registerJob(manifest, Math.floor(this.scheduler.now));
@@ -140,7 +130,12 @@ export class World {
 
   #surroundings(): Surroundings {
     const { scheduler, random, faults } = this;
-    return { scheduler, random, faults, complain: (what) => this.complaints.push(`I5 ${what}`) };
+    const complain = (what: string) => {
+      // A processor says so of work that comes back after the retention of inboxes.
+      if (this.profile.retention !== undefined && what.includes('older than inboxes are kept')) return;
+      this.complaints.push(`I5 ${what}`);
+    };
+    return { scheduler, random, faults, complain };
   }
 
   #launch(role: Role, delay: Milliseconds): void {
@@ -188,7 +183,7 @@ export class World {
             reconcileEvery: 5_000,
             lease: 3_000,
             retention: 0,
-            inboxRetention: 0,
+            inboxRetention: this.profile.retention ?? 0,
             firstTick: 'now',
             alone: false,
           },
@@ -203,121 +198,13 @@ export class World {
           time,
           random: platform.random,
           log,
-          config: { prefetch: 2, children: 1, childHeap: 0, budget: 300_000, inboxRetention: 0 },
+          config: { prefetch: 2, children: 1, childHeap: 0, budget: 300_000, inboxRetention: this.profile.retention ?? 0 },
         });
       case 'audit':
         return new Audit(platform, { retention: 0 }, ledgerStoreOf(this.ledger, this.#bookLocks, one, this.#mutants));
       default:
         return role satisfies never;
     }
-  }
-
-  /** Aimed faults stay armed to the end; strays and troubles of the brokers come in the first seconds. */
-  #plantFaults(): void {
-    const { roles, longPauses = false, disorder = 0, work = [], events = [], deploys } = this.profile;
-    const random = new Random(this.seed, 6);
-    this.faults.enabled = true;
-    this.faults.longPauses = longPauses;
-    const pairs = PAIRS.filter(({ role }) => roles.includes(role));
-    if (pairs.length > 0) {
-      // In turns, so that every pair has its seeds; what a run reaches rarely is aimed at its first time.
-      const turn = Math.floor(this.seed / PROFILES.length) * AIMS;
-      for (let i = 0; i < AIMS; i++) {
-        const pair = pairs[((turn + i) * 7) % pairs.length] as Pair;
-        this.faults.aim(pair, RARE.has(pair.method) || random.chance(0.5) ? 1 : random.int(2, 5));
-        this.workload.provoke(pair.method);
-        if (pair.method === 'plan.releaseChunks')
-          this.faults.aim({ role: 'planner', method: 'publish chunk', phase: 'before', kind: 'fail' }, 1);
-      }
-      if (random.chance(0.5)) this.faults.scatter(random.pick([0.001, 0.004, 0.012]), roles);
-    }
-    if (random.chance(0.7)) {
-      this.work.disorder = disorder;
-      this.events.disorder = disorder;
-    }
-    const soon = () => random.int(500, TROUBLE - 2_000);
-    for (let i = random.int(1, 3); i > 0 && work.length > 0; i--) this.#troubleWork(random.pick(work), soon(), random);
-    for (let i = random.int(1, 2); i > 0 && events.length > 0; i--) {
-      const trouble = random.pick(events);
-      // Half of the wipes strike at the last tick, when it has been published and perhaps not been heard.
-      const lastTick = (this.workload.ticks.at(-1) ?? NOON) - this.scheduler.now + random.next() * 3;
-      this.#troubleEvents(trouble, trouble === 'wipe' && random.chance(0.5) ? lastTick : soon(), random);
-    }
-    if (deploys) for (let i = random.int(1, 4); i > 0; i--) this.scheduler.after(soon(), () => this.#redeploy());
-    if (this.profile.skew)
-      this.scheduler.after(soon(), () => {
-        for (const one of this.#processes) if (one.role === 'clock') one.skew += random.int(-300_000, 300_000);
-        this.faults.happened('clocks jump');
-      });
-    this.scheduler.after(TROUBLE, () => this.#calmDown());
-  }
-
-  #calmDown(): void {
-    this.scheduler.log('trouble is over');
-    this.faults.scatter(0, []);
-    this.work.disorder = 0;
-    this.events.disorder = 0;
-    this.work.unblock();
-    this.events.comeBack();
-    this.#calm = true;
-  }
-
-  #troubleWork(trouble: WorkTrouble, at: Milliseconds, random: Random): void {
-    this.scheduler.after(at, () => {
-      switch (trouble) {
-        case 'wipe':
-          // There is to be something to lose.
-          if (this.work.unsettled === 0 && this.scheduler.now < NOON + TROUBLE) return this.#troubleWork(trouble, 20, random);
-          this.work.wipe();
-          break;
-        case 'cut':
-          this.work.cutSomebody();
-          break;
-        case 'cancel':
-          this.work.cancelSomebody();
-          break;
-        case 'block':
-          this.work.block();
-          this.scheduler.after(random.int(500, 6_000), () => this.work.unblock());
-          break;
-        case 'vanish': {
-          // Nothing is lost with an empty queue; somebody else makes it again, so that no planner notices.
-          const queue = `millrace.chunks.${random.pick(this.workload.jobs).name}`;
-          if (!this.work.isEmpty(queue)) return this.#troubleWork(trouble, 40, random);
-          this.work.deleteQueue(queue);
-          this.scheduler.after(random.int(20, 1_500), () => this.work.declareQueue(queue));
-          break;
-        }
-        default:
-          trouble satisfies never;
-      }
-      this.faults.happened(`work: ${trouble}`);
-    });
-  }
-
-  #troubleEvents(trouble: EventTrouble, at: Milliseconds, random: Random): void {
-    this.scheduler.after(at, () => {
-      this.faults.happened(`events: ${trouble}`);
-      if (trouble === 'wipe') return this.events.wipe();
-      this.events.goAway();
-      this.scheduler.after(random.int(500, 8_000), () => this.events.comeBack());
-    });
-  }
-
-  /** SIGTERM: the service drains, the process ends, another takes its place. */
-  #redeploy(): void {
-    const running = this.#processes.filter((one) => one.service);
-    if (running.length === 0) return;
-    const one = this.random.pick(running);
-    this.scheduler.log(`${one.name} is told to stop`);
-    this.faults.happened('deploy');
-    const end = () => one.crash('having been stopped');
-    one.service?.stop().then(end, end);
-    this.scheduler.after(30_000, () => {
-      if (!one.alive) return;
-      if (!one.wasPaused) this.complaints.push(`I5 ${one.name} did not stop within 30 s`);
-      one.crash('for not having stopped');
-    });
   }
 
   /** A person who triggers runs, asks for redrives, and repeats it until it shows. */
@@ -368,7 +255,7 @@ export class World {
 
   /** Nothing is left to do, for anybody. */
   #isAtRest(): boolean {
-    if (this.scheduler.now < NOON + 9_000) return false;
+    if (this.scheduler.now < (this.profile.retention === undefined ? NOON + 9_000 : LATE_UNTIL)) return false;
     for (const run of this.plan.runs.values()) if (run.state !== 'closed' || run.owed) return false;
     for (const run of this.workload.triggeredRuns) if (!this.plan.runs.has(run)) return false;
     const decided = this.plan.ticks.get('timed');
@@ -380,7 +267,7 @@ export class World {
     for (const runId of this.redriven) if (this.plan.runs.get(runId)?.generation !== 1) return false;
     for (const book of this.ledger.books.values()) if (book.state !== 'closed') return false;
     return (
-      this.#calm ||
+      this.#trouble.over ||
       (!this.profile.deploys &&
         !this.profile.skew &&
         this.profile.roles.length + (this.profile.work?.length ?? 0) + (this.profile.events?.length ?? 0) === 0)
@@ -402,41 +289,6 @@ export class World {
       .map(({ runId, state }) => `the book of ${runId} is ${state}`);
     const left = `${this.work.unsettled} chunks and ${this.events.unsettled} events unsettled, ${this.ledger.outbox.size} in the outbox`;
     return [`I4 stuck: ${[...open, ...missing, ...ticks, ...books, left].join('; ')}`];
-  }
-
-  /** What the reconciler had to do, and what may never be true even for a moment, is seen at the tables. */
-  #watchTables(): void {
-    const { plan, stalls } = this;
-    const resetStalled = plan.resetStalled.bind(plan);
-    plan.resetStalled = (job, idle, limit, most) => {
-      const result = resetStalled(job, idle, limit, most);
-      stalls.reset += result.reset;
-      if (result.reset > 0) this.scheduler.log(`the reconciler sends ${result.reset} chunks of ${job} again`);
-      return result;
-    };
-    const releaseUnconfirmed = plan.releaseUnconfirmed.bind(plan);
-    plan.releaseUnconfirmed = (jobs) => {
-      const released = releaseUnconfirmed(jobs);
-      stalls.unconfirmed += released;
-      if (released > 0) this.scheduler.log(`${released} claims were never confirmed`);
-      return released;
-    };
-    const closeRun = plan.closeRun.bind(plan);
-    plan.closeRun = (closed, dependents) => {
-      const result = closeRun(closed, dependents);
-      const run = plan.runs.get(closed.runId);
-      // Else a redrive would pass over failures that the planner has not heard of.
-      if (run?.state === 'closed' && run.chunks.some(({ generation, state }) => generation === run.generation && state !== 'settled'))
-        this.complaints.push(`I4 ${run.runId} is closed for the planner before all its chunks have settled`);
-      return result;
-    };
-    const tellAgain = plan.tellAgain.bind(plan);
-    plan.tellAgain = (jobs, idle) => {
-      const told = tellAgain(jobs, idle);
-      stalls.told += told.length;
-      if (told.length > 0) this.scheduler.log(`the reconciler tells ${told.join(' ')} again`);
-      return told;
-    };
   }
 }
 

@@ -297,7 +297,8 @@ function define<Kind extends string, Schema extends TSchema>(
       const contradiction = contradictionIn(data as Static<Schema>);
       if (contradiction !== undefined) return refuse('MR4001', `${kind}: ${contradiction}`);
       const at = Number(headers[AT_HEADER]);
-      const trace = Object.fromEntries(TRACE_HEADERS.flatMap((name) => (headers[name] === undefined ? [] : [[name, headers[name]]])));
+      const trace: Record<string, string> = {};
+      for (const name of TRACE_HEADERS) if (headers[name] !== undefined) trace[name] = headers[name];
       return { ok: true, message: { id: delivery.id, kind, at: Number.isFinite(at) ? at : 0, data: data as Static<Schema>, trace } };
     },
   };
