@@ -47,8 +47,8 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     patches: [
       {
         file: PROCESSOR,
-        find: 'await this.#options.events.publish([ChunkSettled.envelope(fact',
-        replace: 'await ((...args) => void this.#options.events.publish(...args).catch(() => undefined))([ChunkSettled.envelope(fact',
+        find: 'await this.#options.events.publish([{ ...told',
+        replace: 'await ((...args) => void this.#options.events.publish(...args).catch(() => undefined))([{ ...told',
       },
     ],
   },
