@@ -1,4 +1,4 @@
-import { type Envelope, KIND_HEADER, type Milliseconds, MillraceError, type Verdict } from '@millrace/core';
+import { type Envelope, type Instant, KIND_HEADER, type Milliseconds, MillraceError, type Verdict } from '@millrace/core';
 import type { Delivery, EventBroker, Handler, PublishOptions, SubscribeOptions, Subscription } from '@millrace/messaging';
 import { matcherOf, parkedSubject, REASON_HEADER, streamOf } from '../../shared/messaging/src/parking.ts';
 import type { Faults } from './faults.ts';
@@ -15,6 +15,8 @@ interface Message {
 interface Stream {
   readonly log: Envelope[];
   readonly subjects: Set<string>;
+  /** When each id came first. */
+  readonly ids: Map<string, Instant>;
   readonly readers: Map<string, Reader>;
 }
 
@@ -39,6 +41,8 @@ interface Puller {
 const TRY_AGAIN: Milliseconds = 500;
 /** Unacknowledged messages of somebody who is gone come back after this. */
 const ACK_WAIT: Milliseconds = 6_000;
+/** A message whose id came within this time is confirmed, and dropped. */
+const REMEMBERED: Milliseconds = 120_000;
 
 /** JetStream as the adapters show it: streams that keep messages, durable readers, ack waits, loss, and a bucket. */
 export class SimEventBroker {
@@ -131,6 +135,9 @@ export class SimEventBroker {
     if (!shape) throw new MillraceError('MR3013', `no stream holds "${message.subject}"`);
     const stream = this.#stream(shape.name);
     if (once && stream.subjects.has(message.subject)) return;
+    const { now } = this.#scheduler;
+    if (now - (stream.ids.get(message.id) ?? Number.NEGATIVE_INFINITY) < REMEMBERED) return;
+    stream.ids.set(message.id, now);
     stream.subjects.add(message.subject);
     stream.log.push(message);
     for (const reader of stream.readers.values()) {
@@ -282,7 +289,7 @@ export class SimEventBroker {
   #stream(name: string): Stream {
     let stream = this.#streams.get(name);
     if (!stream) {
-      stream = { log: [], subjects: new Set(), readers: new Map() };
+      stream = { log: [], subjects: new Set(), ids: new Map(), readers: new Map() };
       this.#streams.set(name, stream);
     }
     return stream;
