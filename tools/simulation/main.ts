@@ -27,7 +27,7 @@ const { values } = parseArgs({
     from: { type: 'string', default: '1' },
     seed: { type: 'string' },
     mutant: { type: 'string' },
-    /** Only seeds of this kind. */
+    /** Only seeds of this kind: so many of them. */
     profile: { type: 'string' },
     echo: { type: 'boolean', default: false },
     'keep-going': { type: 'boolean', default: false },
@@ -37,7 +37,6 @@ const { values } = parseArgs({
 // Traces of thousands of simulated errors cost more than the simulation; a replay has them.
 if (values.seed === undefined) Error.stackTraceLimit = 0;
 const from = Number(values.seed ?? values.from);
-const to = values.seed === undefined ? from + Number(values.seeds) - 1 : from;
 const mutants = new Mutants(values.mutant === undefined ? [] : [values.mutant]);
 const started = performance.now();
 const fired = new Map<string, number>();
@@ -48,10 +47,11 @@ let events = 0;
 let items = 0;
 let runs = 0;
 const failed: Verdict[] = [];
+let seeds = 0;
 
-for (let seed = from; seed <= to; seed++) {
-  if (values.profile !== undefined && profileOf(seed).name !== values.profile) continue;
+for (const seed of seedsOf(from, values.seed === undefined ? Number(values.seeds) : 1)) {
   const verdict = await new World(seed, mutants, values.echo).run();
+  seeds++;
   hash ^= BigInt(`0x${verdict.hash}`);
   virtual += verdict.virtual;
   events += verdict.events;
@@ -67,7 +67,6 @@ for (let seed = from; seed <= to; seed++) {
 }
 
 const seconds = (performance.now() - started) / 1_000;
-const seeds = values['keep-going'] || failed.length === 0 ? to - from + 1 : (failed[0]?.seed ?? from) - from + 1;
 for (const verdict of failed.slice(0, 5)) {
   if (!values['keep-going']) for (const line of verdict.tail.slice(-80)) console.log(line);
   console.log(`\nseed ${verdict.seed} (${verdict.profile}) FAILED:`);
@@ -90,3 +89,11 @@ const report: Report = {
 };
 console.log(JSON.stringify(report));
 if (failed.length > 0) process.exitCode = 1;
+
+function* seedsOf(first: number, count: number): Generator<number> {
+  for (let seed = first, given = 0; given < count; seed++) {
+    if (values.profile !== undefined && profileOf(seed).name !== values.profile) continue;
+    given++;
+    yield seed;
+  }
+}

@@ -1,6 +1,9 @@
 import type { Milliseconds } from '@millrace/core';
 import type { Role } from './faults.ts';
 
+/** Processes of each service. */
+export const REPLICAS: Readonly<Record<Role, number>> = { clock: 2, planner: 2, processor: 2, audit: 2 };
+
 /**
  * What may go wrong in a seed. Most seeds hold one kind of trouble only: then it can be said what must *not* have been
  * needed. The reconciler mends nearly everything in the end, so without that a bug that it covers up would stay unseen.
@@ -46,7 +49,7 @@ export const PROFILES: readonly Profile[] = [
   { name: 'vanishing queue', roles: [], work: ['vanish', 'block'], noStalled: true, noTellAgain: true },
   { name: 'deploys', roles: [], deploys: true, noStalled: true, noTellAgain: true },
   { name: 'planners and a lost event broker', roles: ['planner', 'clock'], events: ['wipe', 'away'] },
-  { name: 'late duplicates', roles: [], longPauses: true, disorder: 0.05, retention: 40_000, noStalled: true, noTellAgain: true },
+  { name: 'late duplicates', roles: [], longPauses: true, disorder: 0.05, retention: 60_000, noStalled: true, noTellAgain: true },
   {
     name: 'everything',
     roles: ALL,

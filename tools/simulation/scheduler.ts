@@ -18,8 +18,8 @@ export interface Timer {
 const TAIL = 400;
 
 /**
- * Node's own step between two callbacks: microtasks, ticks, rejections that nobody handled. Called directly it costs a tenth of what
- * coming back from `process.nextTick` does, for each event.
+ * Node's own step between two callbacks: microtasks, ticks, rejections that nobody handled. Called directly, since coming
+ * back from `process.nextTick` for each event takes longer than many an event.
  */
 const runMicrotasks = (process as unknown as { readonly _tickCallback: () => void })._tickCallback;
 

@@ -1,7 +1,7 @@
-import type { Envelope, Milliseconds } from '@millrace/core';
+import { type Envelope, KIND_HEADER, type Milliseconds } from '@millrace/core';
 import { PAIRS, type Pair } from './faults.ts';
 import type { SimProcess } from './process.ts';
-import { type EventTrouble, PROFILES, type WorkTrouble } from './profiles.ts';
+import { type EventTrouble, PROFILES, REPLICAS, type WorkTrouble } from './profiles.ts';
 import { Random } from './random.ts';
 import { NOON } from './workload.ts';
 import type { World } from './world.ts';
@@ -22,10 +22,10 @@ const RARE = new Set([
 ]);
 
 /** Work that was done comes again: young enough to be taken up, and too old for that. */
-const LATE = [NOON + 16_000, NOON + 35_000] as const;
-const PURGE_FROM = NOON + 45_000;
+const LATE = [NOON + 26_000, NOON + 42_000] as const;
+const PURGE_FROM = NOON + 58_000;
 /** Whoever stood still with old work has gone on by then. */
-export const LATE_UNTIL = NOON + 75_000;
+export const LATE_UNTIL = NOON + 85_000;
 
 /** What befalls a world, by the profile of its seed. Aimed faults stay armed to the end; the rest comes in the first seconds. */
 export class Trouble {
@@ -43,7 +43,7 @@ export class Trouble {
   }
 
   plant(): void {
-    const { profile, faults, scheduler, workload } = this.#world;
+    const { profile, faults, scheduler } = this.#world;
     const { longPauses = false, disorder = 0, work = [], events = [], deploys, retention } = profile;
     const random = this.#random;
     faults.enabled = true;
@@ -55,12 +55,8 @@ export class Trouble {
     }
     const soon = () => random.int(500, TROUBLE - 2_000);
     for (let i = random.int(1, 3); i > 0 && work.length > 0; i--) this.#troubleWork(random.pick(work), soon());
-    for (let i = random.int(1, 2); i > 0 && events.length > 0; i--) {
-      const trouble = random.pick(events);
-      // Half of the wipes strike at the last tick, when it has been published and perhaps not been heard.
-      const lastTick = (workload.ticks.at(-1) ?? NOON) - scheduler.now + random.next() * 3;
-      this.#troubleEvents(trouble, trouble === 'wipe' && random.chance(0.5) ? lastTick : soon());
-    }
+    for (let i = random.int(1, 2); i > 0 && events.length > 0; i--) this.#troubleEvents(random.pick(events), soon());
+    if (events.includes('wipe') && random.chance(0.6)) this.#wipeAtLastTick();
     if (deploys) for (let i = random.int(1, 4); i > 0; i--) scheduler.after(soon(), () => this.#redeploy());
     if (profile.skew)
       scheduler.after(soon(), () => {
@@ -142,6 +138,28 @@ export class Trouble {
       events.goAway();
       scheduler.after(this.#random.int(500, 8_000), () => events.comeBack());
     });
+  }
+
+  /** When every clock has told of it, and perhaps nobody has heard: it will not be told again. */
+  #wipeAtLastTick(): void {
+    const { scheduler, events, faults, workload } = this.#world;
+    const lastTick = workload.ticks.at(-1) ?? NOON;
+    let untold = REPLICAS.clock;
+    let struck = false;
+    const strike = () => {
+      if (struck) return;
+      struck = true;
+      faults.happened('events: wipe');
+      events.wipe();
+    };
+    const append = events.append.bind(events);
+    events.append = (message, once) => {
+      append(message, once);
+      const isTick = message.headers[KIND_HEADER] === 'tick' && scheduler.now >= lastTick;
+      if (isTick && --untold === 0) scheduler.after(this.#random.next() / 2, strike);
+    };
+    // A clock may be down.
+    scheduler.after(lastTick + 50 - scheduler.now, strike);
   }
 
   /** SIGTERM: the service drains, the process ends, another takes its place. */

@@ -13,7 +13,7 @@ import { Locks } from './locks.ts';
 import { Mutants } from './mutants.ts';
 import { PlanTables } from './plan-tables.ts';
 import { SimProcess, type Surroundings } from './process.ts';
-import { type Profile, profileOf } from './profiles.ts';
+import { type Profile, profileOf, REPLICAS } from './profiles.ts';
 import { Random } from './random.ts';
 import { Scheduler } from './scheduler.ts';
 import { ledgerStoreOf, planStoreOf } from './stores.ts';
@@ -22,7 +22,6 @@ import { watchTables } from './watch-tables.ts';
 import { SimWorkBroker } from './work-broker.ts';
 import { NOON, Workload } from './workload.ts';
 
-const REPLICAS: Readonly<Record<Role, number>> = { clock: 2, planner: 2, processor: 2, audit: 2 };
 /** Once the trouble is over, everything must be done within this. */
 const PATIENCE: Milliseconds = 15 * 60_000;
 const MOST_EVENTS = 400_000;
@@ -61,6 +60,8 @@ export class World {
   readonly #mutants: Mutants;
   readonly #processes: SimProcess[] = [];
   readonly #chunkItems: number;
+  /** Clocks that look rarely do not notice that a broker has lost everything in between. */
+  readonly #poll: Milliseconds;
   readonly #bookLocks = new Locks();
   #launched = 0;
 
@@ -72,9 +73,9 @@ export class World {
     this.faults = new Faults(new Random(seed, 2));
     this.workload = new Workload(new Random(seed, 3));
     this.#mutants = mutants;
-    // Its runs would be too old for that.
-    if (this.profile.retention !== undefined) this.workload.redriven = false;
+    if (this.profile.retention !== undefined) this.workload.hurry();
     this.#chunkItems = this.random.int(3, 7);
+    this.#poll = this.random.pick([3_000, 8_000]);
     const now = () => Math.floor(this.scheduler.now);
     this.plan = new PlanTables(now, mutants);
     this.ledger = new LedgerTables(now, mutants);
@@ -170,7 +171,7 @@ export class World {
     };
     switch (role) {
       case 'clock':
-        return new Clock(platform, { poll: 3_000 });
+        return new Clock(platform, { poll: this.#poll });
       case 'planner':
         return new Planner(
           platform,
