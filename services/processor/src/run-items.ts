@@ -56,9 +56,9 @@ class ItemsUnderWay {
   readonly #results: Results;
   /** By index, in the order of their start: all have the same timeout, so the first is due first. */
   readonly #flights = new Map<number, Flight>();
-  readonly #watch = new AbortController();
+  /** Ends the sleepers; made when there is something to wait for. */
+  #watch: AbortController | undefined;
   #next = 0;
-  #watching = false;
   #breathing = false;
   #finish: () => void = () => {};
 
@@ -93,7 +93,7 @@ class ItemsUnderWay {
       if (now - before > this.#results.slowest) this.#results.slowest = now - before;
     }
     if (this.#flights.size > 0) return;
-    this.#watch.abort();
+    this.#watch?.abort();
     this.#finish();
   };
 
@@ -137,9 +137,9 @@ class ItemsUnderWay {
         this.#landed();
       },
     );
-    if (!this.#watching) {
-      this.#watching = true;
-      void this.#expire();
+    if (!this.#watch) {
+      this.#watch = new AbortController();
+      void this.#expire(this.#watch.signal);
     }
     return true;
   }
@@ -150,12 +150,12 @@ class ItemsUnderWay {
   }
 
   /** One sleeper for the whole chunk instead of a timer per item. */
-  async #expire(): Promise<void> {
+  async #expire(over: AbortSignal): Promise<void> {
     const { time, job } = this.#run;
-    while (!this.#watch.signal.aborted) {
+    while (!over.aborted) {
       const [first] = this.#flights.values();
       const wait: Milliseconds = first ? first.deadline - time.now() : job.manifest.timeout;
-      if (wait > 0) await time.sleep(wait, this.#watch.signal);
+      if (wait > 0) await time.sleep(wait, over);
       const now = time.now();
       for (const [index, flight] of this.#flights) {
         if (flight.deadline > now) break;
@@ -171,7 +171,7 @@ class ItemsUnderWay {
   async #giveUp(): Promise<void> {
     const { signal, time, slots } = this.#run;
     for (const { context } of this.#flights.values()) context.abort(signal.reason);
-    await time.sleep(LAST_WORDS, this.#watch.signal);
+    if (this.#watch) await time.sleep(LAST_WORDS, this.#watch.signal);
     for (const index of this.#flights.keys()) {
       this.#flights.delete(index);
       slots.give();

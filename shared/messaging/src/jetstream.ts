@@ -43,6 +43,8 @@ export async function connectJetStream(options: JetStreamOptions): Promise<Event
       pingInterval: 5_000,
       maxPingOut: 2,
       timeout: 10_000,
+      // Each request would take a stack trace along, in case it fails.
+      noAsyncTraces: true,
       // Refused credentials during a reconnect are a server that is being set up anew, not a reason to stop for good.
       ignoreAuthErrorAbort: true,
     });

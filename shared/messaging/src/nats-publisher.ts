@@ -22,6 +22,7 @@ export class NatsPublisher {
   readonly #log: Log;
   readonly #window: Window;
   readonly #closing = new AbortController();
+  readonly #stops = new WeakMap<AbortSignal, AbortSignal>();
 
   constructor(nc: NatsConnection, streams: NatsStreams, log: Log, limit: number) {
     this.#nc = nc;
@@ -29,11 +30,11 @@ export class NatsPublisher {
     this.#streams = streams;
     this.#log = log;
     this.#window = new Window(limit);
+    setMaxListeners(0, this.#closing.signal);
   }
 
   async publish(messages: readonly Envelope[], { once = false, signal }: PublishOptions = {}): Promise<void> {
-    const stop = signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal]);
-    setMaxListeners(0, stop); // one for each message on its way
+    const stop = this.#stopOf(signal);
     const acknowledged: Promise<void>[] = [];
     let failure: unknown;
     for (const message of messages) {
@@ -53,6 +54,15 @@ export class NatsPublisher {
     }
     await Promise.all(acknowledged);
     if (failure !== undefined) throw failure;
+  }
+
+  /** Callers publish again and again under one signal of theirs. */
+  #stopOf(signal: AbortSignal | undefined): AbortSignal {
+    if (signal === undefined) return this.#closing.signal;
+    const stop = this.#stops.get(signal) ?? AbortSignal.any([signal, this.#closing.signal]);
+    this.#stops.set(signal, stop);
+    setMaxListeners(0, stop); // one for each message on its way
+    return stop;
   }
 
   close(): void {

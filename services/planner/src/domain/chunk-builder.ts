@@ -16,11 +16,13 @@ export interface BuiltChunk {
   readonly keys: readonly string[];
 }
 
+/** PostgreSQL, which lists keys, has no NUL and no half of a surrogate pair in its texts. */
+const UNSTORABLE = /[\0\p{Cs}]/u;
+
 /** The text of a key that a source may give: a non-empty string or a finite number. */
 export function keyText(key: unknown, job: string, index: number): string {
-  const text = typeof key === 'number' && Number.isFinite(key) ? String(key) : key;
-  // PostgreSQL, which lists keys, has no NUL and no half of a surrogate pair in its texts.
-  if (typeof text === 'string' && text !== '' && text.length <= 1_024 && !text.includes('\0') && !/\p{Cs}/u.test(text)) return text;
+  if (typeof key === 'number' && Number.isFinite(key)) return String(key);
+  if (typeof key === 'string' && key !== '' && key.length <= 1_024 && !UNSTORABLE.test(key)) return key;
   throw new MillraceError(
     'MR1005',
     `item ${index} of job "${job}" has the key ${typeof key === 'string' ? (key === '' || key.length > 1_024 ? `of ${key.length} characters` : JSON.stringify(key)) : String(key)}`,

@@ -56,7 +56,10 @@ export class KeySet {
   #insert(a: number, b: number, mark: number): void {
     let slot = a & (this.#capacity - 1);
     while (this.#at(slot, 2) !== 0) slot = (slot + 1) & (this.#capacity - 1);
-    this.#slots.set([a, b, mark], slot * 3);
+    const at = slot * 3;
+    this.#slots[at] = a;
+    this.#slots[at + 1] = b;
+    this.#slots[at + 2] = mark;
   }
 
   #grow(): void {
