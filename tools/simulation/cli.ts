@@ -122,7 +122,7 @@ async function simulate(from: number, seeds: number, least: number): Promise<boo
   const results = await Promise.all(
     Array.from({ length: AT_ONCE }, (_, i) => {
       const first = from + i * share;
-      return run(file, ['--from', String(first), '--seeds', String(Math.min(share, from + seeds - first))], false);
+      return run(file, ['--from', String(first), '--seeds', String(Math.max(0, Math.min(share, from + seeds - first)))], false);
     }),
   );
   const fired = new Map<string, number>();

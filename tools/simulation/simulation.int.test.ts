@@ -33,6 +33,16 @@ test('the same seed gives the same event log, another one another', async () => 
   expect(await hashOf(27)).not.toBe(first);
 }, 120_000);
 
+test('seeds give the same logs however they are shared among processes', async () => {
+  const hashOf = async (...args: string[]) => BigInt(`0x${/hash of all: ([0-9a-f]{16})/.exec(await sim(...args, '--least', '0'))?.[1]}`);
+  const [whole, first, second] = [
+    await hashOf('--seeds', '24'),
+    await hashOf('--seeds', '7'),
+    await hashOf('--from', '8', '--seeds', '17'),
+  ];
+  expect(first ^ second).toBe(whole);
+}, 120_000);
+
 test('every planted bug is caught', async () => {
   const output = await sim('--mutants');
   console.log(output);
