@@ -1,19 +1,20 @@
-import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { messageOf, PARKED_QUEUE } from '@millrace/core';
-import { connectRabbit } from '@millrace/messaging';
+import { messageOf } from '@millrace/core';
 import type { Database } from '@millrace/postgres';
 import { waitFor } from '@millrace/testing';
-import { jetstreamManager } from '@nats-io/jetstream';
-import { connect } from 'nats';
+import { type Calls, callsIn } from './calls.ts';
+import { diagnose } from './diagnose.ts';
 import { FAULTS, type Fault, NOBODY, subjectOf, type World } from './faults.ts';
 import { Fleet } from './fleet.ts';
 import { checkInvariants } from './invariants.ts';
 import type { Load } from './items.ts';
+import { parkedAt } from './parked.ts';
 import { flowOf, Progress } from './progress.ts';
 import { Random } from './random.ts';
 import type { Scenario } from './scenarios.ts';
+import { seconds } from './seconds.ts';
 import { openSite, type Site } from './site.ts';
+import { Watch } from './watch.ts';
 
 export interface Plan {
   readonly name: string;
@@ -40,10 +41,9 @@ export interface Report {
   readonly runs: number;
   /** From the first trigger to the last closed run. */
   readonly seconds: number;
-  /** How often sampled items were given to the job's code, in a row of attempts. */
   /** The longest time in which no chunk was settled although the run was open. */
   readonly longestPause: number;
-  readonly calls: { readonly mean: number; readonly most: number };
+  readonly calls: Calls;
   /** The most that one process of a service took, in MiB, and how much one process grew during a memory alarm. */
   readonly memory: ReadonlyMap<string, number>;
   readonly alarmGrowth: number | undefined;
@@ -84,12 +84,11 @@ class Chaos {
   readonly #fired = new Map<string, number>();
   readonly #recovery = new Map<string, number[]>();
   readonly #runs = new Map<string, Load>();
-  readonly #memory = new Map<string, number>();
   /** The last fault of each server. */
   readonly #queues = new Map<string, Promise<unknown>>();
   readonly #over = new AbortController();
   #alarmGrowth: number | undefined;
-  #longestPause = 0;
+  #watch: Watch | undefined;
   /** How much longer than usual services take to start here and now: faults come more slowly by this factor, so that there is somebody to hit. */
   #slowness = 1;
 
@@ -117,7 +116,8 @@ class Chaos {
     say(`${this.#plan.name}: ${scenario.about}; ${scenario.items} items, seed ${this.#plan.seed}`);
     const began = performance.now();
     const progress = new Progress(db);
-    const watching = [this.#watchMemory(), this.#watchParked(), this.#watchFlow(progress, began)];
+    this.#watch = new Watch(this.#fleet, progress, say);
+    const watching = [this.#watch.until(this.#over.signal), this.#watchParked()];
     const rhythms = scenario.rhythms.map(({ faults, every }) => this.#beat(faults, every));
     try {
       let lastFault = began;
@@ -226,6 +226,7 @@ class Chaos {
   /** Lets what is under way end without further faults, ends the services, and looks at the books. */
   async #settle(db: Database): Promise<void> {
     try {
+      await this.#audit();
       const [moment] = (await db.query<{ now: string }>('select now()::text as now')).rows;
       const before = moment?.now ?? '';
       const open = `select r.run_id from planner.runs r left join audit.runs l using (run_id)
@@ -238,42 +239,17 @@ class Chaos {
       await this.#parked();
       await this.#fleet.end();
       this.#violations.push(...(await checkInvariants(db, this.#runs, before)));
-      for (const run of this.#runs.keys()) {
-        const { code, output } = await this.#site.command('audit', run);
-        if (code !== 0) this.#violations.push(`millrace audit ${run} ended with ${code}: ${output}`);
-      }
+      await this.#audit();
     } finally {
       await this.#fleet.end();
     }
   }
 
-  /** Notes how long nothing moved, and says every ten seconds how far the work has come. */
-  async #watchFlow(progress: Progress, began: number): Promise<void> {
-    let last: { readonly at: number; readonly sum: number } = { at: performance.now(), sum: 0 };
-    let said = began;
-    while (!this.#over.signal.aborted) {
-      const stand = await progress.now().catch(() => undefined);
-      const now = performance.now();
-      if (stand !== undefined && stand.inbox !== last.sum) last = { at: now, sum: stand.inbox };
-      this.#longestPause = Math.max(this.#longestPause, now - last.at);
-      if (now - said > 10_000) {
-        said = now;
-        const far = stand
-          ? `settled ${stand.inbox}, plan ${stand.plan}, ledger ${stand.ledger}, open ${stand.open}`
-          : 'the database is away';
-        this.#plan.say(`  ${seconds(now - began)}: ${far}`);
-      }
-      await delay(500, undefined, { signal: this.#over.signal }).catch(() => {});
-    }
-  }
-
-  async #watchMemory(): Promise<void> {
-    while (!this.#over.signal.aborted) {
-      for (const [process, used] of this.#fleet.memory()) {
-        const service = process.split(' ')[0] as string;
-        this.#memory.set(service, Math.max(this.#memory.get(service) ?? 0, used));
-      }
-      await delay(500, undefined, { signal: this.#over.signal }).catch(() => {});
+  /** Also right after the end of a run, when facts may still be under way: that is no leak. */
+  async #audit(): Promise<void> {
+    for (const run of this.#runs.keys()) {
+      const { code, output } = await this.#site.command('audit', run);
+      if (code !== 0 || !/^balanced/m.test(output)) this.#violations.push(`millrace audit ${run} ended with ${code}: ${output}`);
     }
   }
 
@@ -287,28 +263,20 @@ class Chaos {
 
   /** Nothing in these scenarios gives a reason to set a message aside. */
   async #parked(): Promise<void> {
-    const { rabbit, nats } = this.#site.servers;
-    const work = await connectRabbit({ url: rabbit.url });
-    const parkedWork = await work.inspect(PARKED_QUEUE).finally(() => work.close());
-    if (parkedWork !== undefined && parkedWork.ready > 0) this.#violations.push(`${parkedWork.ready} chunks are parked`);
-    const connection = await connect({ servers: new URL(nats.url).host, reconnect: false, timeout: 2_000 });
-    try {
-      const manager = await jetstreamManager(connection);
-      const stream = await manager.streams.info('MILLRACE_PARKED').catch(() => undefined);
-      if (stream !== undefined && stream.state.messages > 0) this.#violations.push(`${stream.state.messages} events are parked`);
-    } finally {
-      await connection.close();
-    }
+    const { work, events } = await parkedAt(this.#site);
+    if (work > 0) this.#violations.push(`${work} chunks are parked`);
+    if (events > 0) this.#violations.push(`${events} events are parked`);
   }
 
   #report(took: number): Report {
     const violations = new Set(this.#violations);
     for (const { service, how, log } of this.#fleet.unexpected) violations.add(`I5: ${service} ended unexpectedly (${how}):\n${log}`);
-    for (const [service, used] of this.#memory)
+    const { memory = new Map<string, number>(), longestPause = 0 } = this.#watch ?? {};
+    for (const [service, used] of memory)
       if (used > MEMORY_MIB) violations.add(`I6: ${service} took ${Math.round(used)} MiB, more than ${MEMORY_MIB}`);
     if (this.#alarmGrowth !== undefined && this.#alarmGrowth > ALARM_GROWTH_MIB)
       violations.add(`I6: a process grew by ${Math.round(this.#alarmGrowth)} MiB during the memory alarm, more than ${ALARM_GROWTH_MIB}`);
-    const calls = this.#calls();
+    const calls = callsIn(this.#site.calls);
     if (calls.most > MOST_CALLS && !this.#plan.scenario.itemsKill)
       violations.add(`an item was given to its job ${calls.most} times in one attempt`);
     if (calls.mean > MEAN_CALLS) violations.add(`items were given to their job ${calls.mean.toFixed(2)} times in the mean`);
@@ -320,51 +288,13 @@ class Chaos {
       items,
       runs: this.#runs.size,
       seconds: took / 1_000,
-      longestPause: this.#longestPause,
+      longestPause,
       calls,
-      memory: this.#memory,
+      memory,
       alarmGrowth: this.#alarmGrowth,
       refusedStarts: this.#fleet.refusedStarts,
       slowness: this.#slowness,
       logs: this.#site.logs,
     };
   }
-
-  #calls(): { mean: number; most: number } {
-    const counts = new Map<string, number>();
-    let lines: string[] = [];
-    try {
-      lines = readFileSync(this.#site.calls, 'utf8').split('\n').filter(Boolean);
-    } catch {
-      // No item was called at all.
-    }
-    for (const line of lines) counts.set(line, (counts.get(line) ?? 0) + 1);
-    return { mean: lines.length / Math.max(1, counts.size), most: Math.max(0, ...counts.values()) };
-  }
-}
-
-/** What stands where, for a run that does not end. */
-async function diagnose(db: Database): Promise<string[]> {
-  const ask = async (what: string, sql: string) =>
-    `  ${what}: ${JSON.stringify((await db.query(sql).catch((error) => ({ rows: [messageOf(error)] }))).rows)}`;
-  return [
-    await ask(
-      'open runs',
-      `select run_id, state, sealed, owed, plan_epoch, (lease_until - now())::text as lease, next_seq, (now() - progress_at)::text as idle from planner.runs where state <> 'closed' limit 5`,
-    ),
-    await ask(
-      'chunks',
-      `select c.run_id, c.state, count(*), min(c.due_at - now())::text as due, max(c.emits) as emits, max(now() - c.emitted_at)::text as emitted
-       from planner.chunks c join planner.runs r using (run_id) where r.state <> 'closed' group by 1, 2 limit 10`,
-    ),
-    await ask('ledger', `select run_id, state, generation, planned, applied from audit.runs where state <> 'closed' limit 5`),
-    await ask(
-      'sessions',
-      `select application_name, state, wait_event_type, count(*), max(now() - state_change)::text as age from pg_stat_activity where backend_type = 'client backend' group by 1, 2, 3`,
-    ),
-  ];
-}
-
-export function seconds(milliseconds: number): string {
-  return `${(milliseconds / 1_000).toFixed(1)} s`;
 }

@@ -1,4 +1,5 @@
-import { type Report, seconds } from './chaos.ts';
+import type { Report } from './chaos.ts';
+import { seconds } from './seconds.ts';
 
 /** Coverage, recovery, totals and the verdict, as Markdown. */
 export function textOf(name: string, seed: number, report: Report): string {
