@@ -64,7 +64,7 @@ const USUAL_START = 8_000;
 const ENOUGH = 24;
 
 export async function runChaos(plan: Plan): Promise<Report> {
-  const site = await openSite();
+  const site = await openSite({ smallDisks: plan.scenario.smallDisks });
   let passed = false;
   try {
     const report = await new Chaos(plan, site).run();
@@ -207,7 +207,7 @@ class Chaos {
       }, 250);
       const hit = await (FAULTS[fault] as Fault)(this.#world).finally(() => clearInterval(watching));
       if (hit !== NOBODY) this.#fired.set(fault, (this.#fired.get(fault) ?? 0) + 1);
-      if (fault === 'memory alarm')
+      if (fault.endsWith(' alarm'))
         this.#alarmGrowth = Math.max(this.#alarmGrowth ?? 0, ...[...memory].map(([process, then]) => (peaks.get(process) ?? then) - then));
     });
     for (const subject of subjects) this.#queues.set(subject, firing);

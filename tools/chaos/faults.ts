@@ -1,5 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { StorageType } from '@nats-io/jetstream';
 import type { Fleet } from './fleet.ts';
+import { withJetStream } from './jet-stream.ts';
 import type { Random } from './random.ts';
 import { SERVERS, type ServerName, type Site } from './site.ts';
 
@@ -12,6 +14,9 @@ export interface World {
   /** How long the memory alarm lasts. */
   readonly alarm: number;
 }
+
+/** How long a disk is full. */
+const DISK_FULL = 20_000;
 
 /** What a fault says that found nobody to hit. */
 export const NOBODY = 'nobody';
@@ -41,6 +46,16 @@ const crash =
   async ({ site }) => {
     await site.servers[server].kill();
     await site.servers[server].restart();
+  };
+/** Not a byte can be written for a while; then there is room again, and a server that has given up meanwhile is started again, as its operator would do. */
+const diskFull =
+  (server: ServerName, works: (site: Site) => Promise<unknown>): Fault =>
+  async ({ site }) => {
+    const disk = site.disks[server];
+    if (!disk) return NOBODY;
+    await disk.beFull(DISK_FULL);
+    await works(site).catch(() => site.servers[server].restart());
+    return server;
   };
 const network = (act: 'cut' | 'reset' | 'halfOpen'): Record<string, Fault> =>
   Object.fromEntries(
@@ -84,6 +99,20 @@ export const FAULTS = {
     await delay(alarm);
     await site.servers.rabbit.control('set_vm_memory_high_watermark', '0.4');
   },
+  'disk alarm': async ({ site, alarm }: World) => {
+    await site.servers.rabbit.control('set_disk_free_limit', '1000000GB');
+    await delay(alarm);
+    await site.servers.rabbit.control('set_disk_free_limit', '50MB');
+  },
+  'postgres disk full': diskFull('postgres', async (site) => {
+    await (await site.database()).query('create table if not exists chaos_room (n integer); insert into chaos_room values (1)');
+  }),
+  'nats disk full': diskFull('nats', ({ servers }) =>
+    withJetStream(servers.nats, async ({ streams }) => {
+      await streams.add({ name: 'CHAOS_ROOM', subjects: ['chaos.room'], storage: StorageType.File });
+      await streams.delete('CHAOS_ROOM');
+    }),
+  ),
   'rolling restart': ({ fleet }: World) => fleet.roll(),
   ...network('cut'),
   ...network('reset'),
@@ -95,7 +124,7 @@ export const FAULTS = {
 /** The server that a fault is about; faults of the same one wait for each other. */
 export function subjectOf(fault: string): readonly string[] {
   if (fault === 'wipe both brokers') return ['rabbit', 'nats'];
-  if (fault === 'memory alarm') return ['rabbit'];
+  if (fault.endsWith(' alarm')) return ['rabbit'];
   return SERVERS.filter((server) => fault.includes(server));
 }
 

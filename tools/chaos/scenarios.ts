@@ -13,6 +13,8 @@ export interface Scenario {
   readonly single: readonly { readonly fault: string; readonly times: number }[];
   /** The work must be done this many milliseconds after the last single fault. */
   readonly doneWithin?: number;
+  /** NATS and PostgreSQL write to small disks of their own. Needs the right to mount. */
+  readonly smallDisks?: boolean;
   /** Processors may be ended by what they work on. */
   readonly itemsKill?: boolean;
 }
@@ -55,6 +57,14 @@ export const SCENARIOS = {
     single: each(faultsOf(/^(restart|crash) postgres/)),
   },
   alarm: { ...calm, about: 'RabbitMQ blocks publishers: memory alarm', items: 200_000, pace: 10, single: each(['memory alarm']) },
+  'disk-full': {
+    ...calm,
+    about: 'the disks of NATS and PostgreSQL are full for a while, and RabbitMQ takes no messages for want of room',
+    items: 60_000,
+    pace: SLOWLY,
+    smallDisks: true,
+    single: each(['nats disk full', 'postgres disk full', 'disk alarm']),
+  },
   network: {
     ...calm,
     about: 'connections are cut, reset, stalled, slow and half-open',
@@ -75,7 +85,10 @@ export const SCENARIOS = {
     about: 'every fault on its own: how long until work flows again?',
     items: 60_000,
     pace: SLOWLY,
-    single: each(faultsOf(/./), 3),
+    single: each(
+      faultsOf(/./).filter((fault) => !fault.endsWith('disk full')),
+      3,
+    ),
   },
   mixed: {
     ...calm,

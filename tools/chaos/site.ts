@@ -1,11 +1,12 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { connectPostgres, type Database } from '@millrace/postgres';
 import { startNats, startPostgres, startRabbit, startTcpProxy, type TcpProxy, type TestServer } from '@millrace/testing';
 import { build } from 'esbuild';
+import { mountSmallDisk, ROOM_MIB, type SmallDisk } from './small-disk.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const run = promisify(execFile);
@@ -17,6 +18,8 @@ export type ServerName = (typeof SERVERS)[number];
 export interface Site {
   readonly servers: Readonly<Record<ServerName, TestServer>>;
   readonly proxies: Readonly<Record<ServerName, TcpProxy>>;
+  /** What these servers write to, when they have disks of their own. */
+  readonly disks: Readonly<Partial<Record<ServerName, SmallDisk>>>;
   /** The `millrace` command as it is shipped: built, which starts faster than the sources. */
   readonly program: string;
   /** For services: through the proxies. */
@@ -31,13 +34,27 @@ export interface Site {
   close(keep: boolean): Promise<void>;
 }
 
-export async function openSite(): Promise<Site> {
+export async function openSite({ smallDisks = false }: { readonly smallDisks?: boolean | undefined } = {}): Promise<Site> {
   const folder = mkdtempSync(join(tmpdir(), 'millrace-chaos-'));
-  const started = await Promise.allSettled([startRabbit(), startNats(), startPostgres(), buildProgram(folder)]);
+  // Servers run as other users, and must be able to pass.
+  if (smallDisks) chmodSync(folder, 0o755);
+  const disks = smallDisks
+    ? {
+        nats: await mountSmallDisk(join(folder, 'nats'), ROOM_MIB.nats),
+        postgres: await mountSmallDisk(join(folder, 'postgres'), ROOM_MIB.postgres),
+      }
+    : undefined;
+  const started = await Promise.allSettled([
+    startRabbit(),
+    startNats(disks && { folder: disks.nats.path }),
+    startPostgres(disks && { folder: disks.postgres.path, settings: { max_wal_size: '128MB' } }),
+    buildProgram(folder),
+  ]);
   const servers = started.slice(0, 3).flatMap((one) => (one.status === 'fulfilled' ? (one.value as TestServer) : []));
   const failed = started.find((one) => one.status === 'rejected');
   if (failed) {
     await Promise.all(servers.map((server) => server.stop()));
+    for (const disk of Object.values(disks ?? {})) await disk.remove();
     throw failed.reason;
   }
   const [rabbit, nats, postgres] = servers as [TestServer, TestServer, TestServer];
@@ -54,6 +71,7 @@ export async function openSite(): Promise<Site> {
   return {
     servers: { rabbit, nats, postgres },
     proxies,
+    disks: disks ?? {},
     program,
     logs: folder,
     calls,
@@ -75,6 +93,7 @@ export async function openSite(): Promise<Site> {
       await (await database?.catch(() => undefined))?.close();
       await Promise.all(SERVERS.map((name) => proxies[name].close()));
       await Promise.all(servers.map((server) => server.stop()));
+      for (const disk of Object.values(disks ?? {})) await disk.remove();
       rmSync(keep ? join(folder, 'millrace') : folder, { recursive: true, force: true });
     },
   };

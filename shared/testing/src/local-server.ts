@@ -12,8 +12,8 @@ import { waitFor } from './wait-for.ts';
 const START_TIMEOUT = 60_000;
 const STOP_TIMEOUT = 15_000;
 
-export async function startLocalServer(recipe: ServerRecipe, binary: string): Promise<TestServer> {
-  const directory = await mkdtemp(join(tmpdir(), `millrace-${recipe.name}-`));
+export async function startLocalServer(recipe: ServerRecipe, binary: string, folder = tmpdir()): Promise<TestServer> {
+  const directory = await mkdtemp(join(folder, `millrace-${recipe.name}-`));
   const port = await freePort();
   const program = await recipe.local({ binary, port, directory });
   const server = new LocalServer(recipe, binary, directory, port, program);

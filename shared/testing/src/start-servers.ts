@@ -14,6 +14,8 @@ export interface RabbitOptions {
 export interface NatsOptions {
   /** Path of a configuration file, for instance with users; what it includes lies beside it. */
   readonly config?: string;
+  /** Folder below which the data lie, for servers of this machine. Defaults to the system's temporary folder. */
+  readonly folder?: string;
 }
 
 export interface PostgresOptions {
@@ -21,6 +23,8 @@ export interface PostgresOptions {
   readonly durable?: boolean;
   /** Server settings, such as `{ wal_level: 'logical' }`. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** Folder below which the data lie, for servers of this machine. Defaults to the system's temporary folder. */
+  readonly folder?: string;
 }
 
 /** A private RabbitMQ; takes about seven seconds. */
@@ -30,16 +34,17 @@ export function startRabbit(options: RabbitOptions = {}): Promise<TestServer> {
 
 /** A private NATS with JetStream; takes about 0.2 seconds. */
 export function startNats(options: NatsOptions = {}): Promise<TestServer> {
-  return startServer(natsRecipe(options.config));
+  return startServer(natsRecipe(options.config), options.folder);
 }
 
 /** A private PostgreSQL; takes about a second. */
 export function startPostgres(options: PostgresOptions = {}): Promise<TestServer> {
-  return startServer(postgresRecipe(options.settings ?? {}, options.durable ?? false));
+  return startServer(postgresRecipe(options.settings ?? {}, options.durable ?? false), options.folder);
 }
 
-async function startServer(recipe: ServerRecipe): Promise<TestServer> {
+async function startServer(recipe: ServerRecipe, folder?: string): Promise<TestServer> {
   if (!recipe.binary()) await ensureServers((line) => process.stderr.write(`${line}\n`));
   const binary = recipe.binary();
-  return binary ? startLocalServer(recipe, binary) : startDockerServer(recipe);
+  if (!binary && folder !== undefined) throw new Error(`${recipe.name} in ${folder} needs the server on this machine`);
+  return binary ? startLocalServer(recipe, binary, folder) : startDockerServer(recipe);
 }
