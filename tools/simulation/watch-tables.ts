@@ -1,7 +1,7 @@
 import type { World } from './world.ts';
 
 /** What the reconciler had to do, and what may never be true even for a moment, is seen at the tables of the planner. */
-export function watchTables({ plan, stalls, scheduler, complaints }: World): void {
+export function watchTables({ plan, profile, stalls, scheduler, complaints }: World): void {
   const resetStalled = plan.resetStalled.bind(plan);
   plan.resetStalled = (job, idle, limit, most) => {
     const result = resetStalled(job, idle, limit, most);
@@ -28,7 +28,9 @@ export function watchTables({ plan, stalls, scheduler, complaints }: World): voi
   const tellAgain = plan.tellAgain.bind(plan);
   plan.tellAgain = (jobs, idle) => {
     const told = tellAgain(jobs, idle);
-    stalls.told += told.length;
+    // Without a time to be silent for, the event broker did not know a job. A planner that stood still since it asked is wrong about that,
+    // and tells what nobody has lost: work for nothing, and no harm.
+    if (idle > 0 || !profile.roles.includes('planner')) stalls.told += told.length;
     if (told.length > 0) scheduler.log(`the reconciler tells ${told.join(' ')} again`);
     return told;
   };
