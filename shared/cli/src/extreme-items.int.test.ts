@@ -1,10 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { connectPostgres, type Database } from '@millrace/postgres';
-import { startNats, startPostgres, startRabbit, type TestServer, waitFor } from '@millrace/testing';
 import { digestOf, SIZES } from './extreme-fixture.ts';
-import { MillraceProcess, millrace } from './millrace-process.ts';
+import { type MillraceProcess, millrace } from './millrace-process.ts';
+import { type Installation, startInstallation } from './test-installation.ts';
 
 const MIB = 1024 * 1024;
 /** Seconds between heartbeats of RabbitMQ, which gives a connection up that is silent for two of them. */
@@ -14,31 +13,24 @@ const BUSY_MS = 7_000;
 const LOST = 'lost RabbitMQ; connecting again';
 const MOVED = 'this job runs in processes of its own from now on';
 
-const servers: TestServer[] = [];
-const processes: MillraceProcess[] = [];
-let env: Record<string, string>;
+let env: Installation['env'];
+let db: Installation['db'];
+let processes: Installation['processes'];
 let processor: MillraceProcess;
-let db: Database;
+let stop = async () => {};
 
 beforeAll(async () => {
-  servers.push(...(await Promise.all([startRabbit(), startNats(), startPostgres()])));
-  const [rabbit, nats, postgres] = servers.map(({ url }) => url) as [string, string, string];
-  const jobs = fileURLToPath(new URL('./extreme-fixture.ts', import.meta.url));
-  env = { NATS_URL: nats, DATABASE_URL: postgres, AMQP_URL: `${rabbit}?heartbeat=${HEARTBEAT_S}`, MILLRACE_JOBS: jobs };
-  env = { ...env, MILLRACE_HTTP_PORT: '0', MILLRACE_LOG_LEVEL: 'warn' };
-  expect(await millrace(['migrate'], env)).toMatchObject({ code: 0 });
-  db = await connectPostgres({ url: postgres });
-  for (const service of ['planner', 'processor', 'audit', 'console']) processes.push(new MillraceProcess(['start', service], env));
+  ({ env, db, processes, stop } = await startInstallation({
+    services: ['planner', 'processor', 'audit', 'console'],
+    jobs: fileURLToPath(new URL('./extreme-fixture.ts', import.meta.url)),
+    jobCount: 2,
+    heartbeat: HEARTBEAT_S,
+    env: { MILLRACE_LOG_LEVEL: 'warn' },
+  }));
   processor = processes[1] as MillraceProcess;
-  const known = async () => (await db.query('select 1 from planner.jobs')).rows.length === 2;
-  await waitFor(known, { timeout: 90_000, what: 'the planner to make the jobs known' });
 }, 180_000);
 
-afterAll(async () => {
-  await Promise.all(processes.map((one) => one.end('SIGKILL')));
-  await db?.close();
-  await Promise.all(servers.map((server) => server.stop()));
-}, 60_000);
+afterAll(() => stop(), 60_000);
 
 /** Runs a job to its end; its books must balance afterwards. */
 async function run(job: string, key: string, params: Readonly<Record<string, number>> = {}): Promise<Record<string, number>> {

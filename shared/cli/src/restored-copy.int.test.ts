@@ -1,36 +1,27 @@
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { connectPostgres, type Database } from '@millrace/postgres';
-import { startNats, startPostgres, startRabbit, type TestServer, waitFor } from '@millrace/testing';
-import { MillraceProcess, millrace } from './millrace-process.ts';
+import { waitFor } from '@millrace/testing';
+import { millrace } from './millrace-process.ts';
+import { type Installation, startInstallation } from './test-installation.ts';
 
 /** Some 90 chunks, and slow enough that the copy is taken while they are worked on. */
 const ITEMS = 40_000;
 const RUN = 'hog@manual:restored';
 const BEFORE = 'hog@manual:before';
 
-const servers: TestServer[] = [];
-const processes: MillraceProcess[] = [];
-let env: Record<string, string>;
-let db: Database;
+let env: Installation['env'];
+let db: Installation['db'];
+let stop = async () => {};
 
 beforeAll(async () => {
-  servers.push(...(await Promise.all([startRabbit(), startNats(), startPostgres()])));
-  const [rabbit, nats, postgres] = servers.map(({ url }) => url) as [string, string, string];
-  const jobs = fileURLToPath(new URL('./extreme-fixture.ts', import.meta.url));
-  env = { AMQP_URL: rabbit, NATS_URL: nats, DATABASE_URL: postgres, MILLRACE_JOBS: jobs, MILLRACE_HTTP_PORT: '0' };
-  expect(await millrace(['migrate'], env)).toMatchObject({ code: 0 });
-  db = await connectPostgres({ url: postgres });
-  for (const service of ['planner', 'processor', 'audit']) processes.push(new MillraceProcess(['start', service], env));
-  const known = async () => (await db.query('select 1 from planner.jobs')).rows.length === 2;
-  await waitFor(known, { timeout: 90_000, what: 'the planner to make the jobs known' });
+  ({ env, db, stop } = await startInstallation({
+    services: ['planner', 'processor', 'audit'],
+    jobs: fileURLToPath(new URL('./extreme-fixture.ts', import.meta.url)),
+    jobCount: 2,
+  }));
 }, 180_000);
 
-afterAll(async () => {
-  await Promise.all(processes.map((one) => one.end('SIGKILL')));
-  await db?.close();
-  await Promise.all(servers.map((server) => server.stop()));
-}, 60_000);
+afterAll(() => stop(), 60_000);
 
 const run = (key: string, items: number, ...wait: string[]) =>
   millrace(['run', 'hog', '--key', key, '--param', `items=${items}`, '--param', 'busy=20', ...wait], env);

@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
+import type { TSchema } from 'typebox';
 import {
   Chunk,
   ChunkSettled,
@@ -9,6 +10,7 @@ import {
   FACTS,
   type ItemState,
   KIND_HEADER,
+  type MessageType,
   mergeStates,
   noCounts,
   parseInstant,
@@ -96,14 +98,13 @@ const MESSAGES = [
   [RunPlanFailed, fc.record({ ...run, chunks: count, items: count, duplicates: count, failedAt: when, code: id, message: fc.string() })],
 ] as const;
 
-// biome-ignore lint/suspicious/noExplicitAny: each kind has its own type of data; here only the pair matters.
-const KINDS = [...MESSAGES.map(([kind]) => kind), RunClosed] as any[];
+/** Each has its own type of data; reading needs none of them. */
+const KINDS: readonly Pick<MessageType<string, TSchema>, 'kind' | 'read'>[] = [...MESSAGES.map(([kind]) => kind), RunClosed];
 
 test('every kind of message comes back as it was sent', () => {
   for (const [kind, data] of MESSAGES)
     fc.assert(
-      // biome-ignore lint/suspicious/noExplicitAny: see above.
-      fc.property(data as fc.Arbitrary<any>, when, (sent, at) => {
+      fc.property(data as fc.Arbitrary<unknown>, when, (sent, at) => {
         const read = kind.read(kind.envelope(sent as never, at));
         expect(read.ok ? read.message : read.reason).toEqual(expect.objectContaining({ at, data: JSON.parse(JSON.stringify(sent)) }));
       }),
