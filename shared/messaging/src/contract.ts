@@ -328,6 +328,34 @@ export function messagingContract(name: string, features: Features, open: () => 
         expect(distinct(seen)).toEqual(['other', 'winner']);
       });
 
+      test('messages published together are delivered, retried and parked each for itself, at least', async () => {
+        const source = await fresh();
+        const seen: string[] = [];
+        await rig.broker.publish(
+          ['a', 'b', 'c', 'd'].map((id) => envelope(source, id)),
+          { together: true },
+        );
+        await rig.broker.publish([envelope(source, 'e')], { together: true });
+        const late = (id: string) => seen.filter((other) => other === id).length < 2;
+        await subscribe(
+          source,
+          async (deliveries) =>
+            deliveries.map(({ id, body }) => {
+              expect(Buffer.from(body).toString()).toBe(JSON.stringify(id));
+              seen.push(id);
+              return id === 'b' && late(id) ? retry(200, 'later') : id === 'c' ? park('MR4001 no') : done;
+            }),
+          { batch: 3 },
+        );
+        const parked: Delivery[] = [];
+        await subscribe(`${PARKED_QUEUE}.>`, collect(parked), { durable: `parked-${sources}` });
+        await until(() => !late('b') && parked.some(({ id }) => id === 'c'));
+        expect([...new Set(seen)].sort()).toEqual(['a', 'b', 'c', 'd', 'e']);
+        await delay(500);
+        expect(seen.filter((id) => id === 'b' || id === 'e')).toEqual(expect.arrayContaining(['b', 'b', 'e']));
+        expect(seen.filter((id) => id === 'b')).toHaveLength(2);
+      });
+
       test('a bucket keeps the last value of each key', async () => {
         const bucket = (rig.broker as EventBroker).bucket(`contract_${process.pid}`);
         expect(await bucket.entries()).toEqual(new Map());

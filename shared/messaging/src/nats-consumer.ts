@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Milliseconds, messageOf, type Verdict } from '@millrace/core';
 import { AckPolicy, type Consumer, type ConsumerMessages, DeliverPolicy, type JsMsg, jetstream } from '@nats-io/jetstream';
 import { type NatsConnection, nanos } from 'nats';
+import { unbundle } from './bundle.ts';
 import { Intake } from './intake.ts';
 import type { Log } from './log.ts';
 import { apiCodeOf, type NatsStreams } from './nats-streams.ts';
@@ -161,22 +162,36 @@ export class NatsConsumer {
     }
   }
 
+  /** A message is answered when all that it holds is settled; it goes back as a whole when any part of it does. */
   #arrive(message: JsMsg): void {
     this.#unsettled.add(message);
-    const delivery = deliveryOf(message);
-    const settle = (verdict: Verdict) => this.#settle(message, delivery, verdict);
-    if (!this.#intake.offer({ delivery, settle })) void settle({ kind: 'retry', after: 0, reason: 'drained' });
+    const deliveries = deliveriesOf(message);
+    let open = deliveries.length;
+    let again: Milliseconds | undefined;
+    const goesBack = (after: Milliseconds) => {
+      again = Math.max(again ?? 0, after);
+    };
+    for (const delivery of deliveries) {
+      const settle = async (verdict: Verdict) => {
+        try {
+          if (verdict.kind === 'park') await this.#wiring.park(delivery, verdict.reason);
+          if (verdict.kind === 'retry') goesBack(Math.ceil(verdict.after));
+        } catch (error) {
+          goesBack(5_000);
+          throw error;
+        } finally {
+          if (--open === 0) this.#answer(message, again);
+        }
+      };
+      if (!this.#intake.offer({ delivery, settle })) void settle({ kind: 'retry', after: 0, reason: 'drained' });
+    }
   }
 
-  async #settle(message: JsMsg, delivery: Delivery, verdict: Verdict): Promise<void> {
+  #answer(message: JsMsg, again: Milliseconds | undefined): void {
     try {
-      if (verdict.kind === 'park') await this.#wiring.park(delivery, verdict.reason);
+      if (again === undefined) message.ack();
       // A pause of 0 would come back at once to a server that takes 0 for "none": both mean now.
-      if (verdict.kind === 'retry') message.nak(Math.max(0, Math.ceil(verdict.after)) || undefined);
-      else message.ack();
-    } catch (error) {
-      message.nak(5_000);
-      throw error;
+      else message.nak(again || undefined);
     } finally {
       this.#unsettled.delete(message);
       this.#wake();
@@ -196,6 +211,16 @@ export function consumerName(durable: string, source: string): string {
     .replaceAll('*', 'any')
     .replaceAll('>', 'all')
     .replace(/[^A-Za-z0-9_-]/g, '-');
+}
+
+/** What cannot be taken apart is handed on as it is: whoever reads it parks it. */
+function deliveriesOf(message: JsMsg): readonly Delivery[] {
+  const delivery = deliveryOf(message);
+  try {
+    return unbundle(delivery)?.map((part) => ({ ...part, deliveries: delivery.deliveries })) ?? [delivery];
+  } catch {
+    return [delivery];
+  }
 }
 
 function deliveryOf(message: JsMsg): Delivery {

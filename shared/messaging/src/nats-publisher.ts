@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Envelope, type Milliseconds, MillraceError, messageOf } from '@millrace/core';
 import { type JetStreamClient, jetstream } from '@nats-io/jetstream';
 import { headers, type NatsConnection } from 'nats';
+import { bundle } from './bundle.ts';
 import type { Log } from './log.ts';
 import { apiCodeOf, apiStatusOf, isForbidden, type NatsStreams } from './nats-streams.ts';
 import { streamOf } from './parking.ts';
@@ -33,11 +34,11 @@ export class NatsPublisher {
     setMaxListeners(0, this.#closing.signal);
   }
 
-  async publish(messages: readonly Envelope[], { once = false, signal }: PublishOptions = {}): Promise<void> {
+  async publish(messages: readonly Envelope[], { once = false, together = false, signal }: PublishOptions = {}): Promise<void> {
     const stop = this.#stopOf(signal);
     const acknowledged: Promise<void>[] = [];
     let failure: unknown;
-    for (const message of messages) {
+    for (const message of together ? bundle(messages) : messages) {
       const entered = await this.#window.enter(stop);
       if (!entered) failure ??= aborted(message, stop);
       if (failure !== undefined) {

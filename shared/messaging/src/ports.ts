@@ -17,6 +17,11 @@ export interface Publisher {
 export interface PublishOptions {
   /** A subject that already holds a message refuses further ones; that counts as published. Streams only. */
   readonly once?: boolean;
+  /**
+   * Messages of one subject may travel as one. They are still delivered one by one, count as one for `prefetch`, and come back
+   * together when one of them does. Streams only.
+   */
+  readonly together?: boolean;
   readonly signal?: AbortSignal;
 }
 
