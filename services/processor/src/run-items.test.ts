@@ -81,6 +81,19 @@ test('an item that hangs times out on its own, its signal aborts, and its late r
   expect(aborted).toMatchObject({ code: 'MR1014' });
 });
 
+test('a process that stood still gives its items their time again', async () => {
+  const { time, advance } = handClock();
+  const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+  const results = run(() => new Promise(() => undefined), 1, new Slots(1), time);
+  await turn();
+  advance(100_000);
+  await turn();
+  advance(59_999);
+  expect(await Promise.race([results, turn()])).toBeUndefined();
+  advance(1);
+  expect((await results).blames.get(0)).toMatchObject({ class: 'timeout' });
+});
+
 test('the context gives a stable item id, and its functions can be taken apart', async () => {
   const ids: string[] = [];
   const process = (item: unknown, { itemId, skip, attempt, params, tick }: ProcessContext) => {

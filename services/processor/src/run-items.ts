@@ -7,6 +7,8 @@ import type { Slots } from './slots.ts';
 
 /** Synchronous items keep the event loop this long at most before heartbeats and answers get their turn. */
 const BREATHE_AFTER: Milliseconds = 50;
+/** Where a sleeper is later than this the process stood still, nobody knows since when: the items get their time again. */
+const STOOD_STILL: Milliseconds = 1_000;
 /** How long items may take to notice that their signal has aborted. */
 const LAST_WORDS: Milliseconds = 1_000;
 
@@ -47,7 +49,7 @@ export async function runItems(run: RunItems): Promise<Results> {
 }
 
 interface Flight {
-  readonly deadline: Instant;
+  deadline: Instant;
   readonly context: ItemContext;
 }
 
@@ -155,8 +157,13 @@ class ItemsUnderWay {
     while (!over.aborted) {
       const [first] = this.#flights.values();
       const wait: Milliseconds = first ? first.deadline - time.now() : job.manifest.timeout;
+      const since = time.now();
       if (wait > 0) await time.sleep(wait, over);
       const now = time.now();
+      if (wait > 0 && now - since - wait > STOOD_STILL) {
+        for (const flight of this.#flights.values()) flight.deadline += now - since;
+        continue;
+      }
       for (const [index, flight] of this.#flights) {
         if (flight.deadline > now) break;
         this.#flights.delete(index);
