@@ -60,24 +60,30 @@ export class InboxTables {
 
 export function inboxOf(tables: InboxTables, process: SimProcess, mutants: Mutants): Inbox {
   return {
-    insertWithRows: (chunk, settled, timing, { values }) => {
-      const id = idOf(chunk);
+    insertWithRows: (entries) => {
       const tx = {};
       tables.locks.releaseWith(process, tx);
-      const effects = values.map(([run, key, poison]): EffectRow => ({ run: String(run), key: String(key), poison: poison === true }));
+      const effects = entries.flatMap(({ values }) =>
+        values.map(([run, key, poison]): EffectRow => ({ run: String(run), key: String(key), poison: poison === true })),
+      );
       return process.call(
         'inbox.insertWithRows',
         async () => {
           try {
-            await tables.locks.take(id, tx);
-            if (tables.isBehindFence(chunk)) throw Object.assign(new Error('division by zero'), { code: '22012' });
-            if (tables.rows.has(id) && !mutants.on('insert-without-lock'))
-              throw Object.assign(new Error('duplicate key value violates unique constraint "inbox_pkey"'), { code: '23505' });
+            const inserted = new Set<string>();
+            for (const { chunk } of entries) {
+              const id = idOf(chunk);
+              await tables.locks.take(id, tx);
+              if (tables.isBehindFence(chunk)) throw Object.assign(new Error('division by zero'), { code: '22012' });
+              if ((tables.rows.has(id) && !mutants.on('insert-without-lock')) || inserted.has(id))
+                throw Object.assign(new Error('duplicate key value violates unique constraint "inbox_pkey"'), { code: '23505' });
+              inserted.add(id);
+            }
             refusePoison(effects);
-            const row = { ...settled, size: chunk.size, timing, settledAt: tables.now() };
-            tables.rows.set(id, row);
+            const rows = entries.map(({ chunk, settled, timing }) => ({ ...settled, size: chunk.size, timing, settledAt: tables.now() }));
+            for (const [i, { chunk }] of entries.entries()) tables.rows.set(idOf(chunk), rows[i] as InboxRow);
             tables.apply(effects);
-            return row;
+            return rows;
           } finally {
             tables.locks.release(tx);
           }
@@ -86,7 +92,7 @@ export function inboxOf(tables: InboxTables, process: SimProcess, mutants: Mutan
           phase === 'before' && process.surroundings.random.chance(0.5)
             ? Object.assign(new Error('simulated: deadlock detected'), { code: '40P01' })
             : Object.assign(lostConnection() as object, { commitUnknown: true }),
-        id,
+        entries.map(({ chunk }) => idOf(chunk)).join(' '),
       );
     },
     find: (chunk) => process.call('inbox.find', () => tables.rows.get(idOf(chunk)), lostConnection, idOf(chunk)),

@@ -27,6 +27,9 @@ export class LightSignal {
     this.#sources = sources;
   }
 
+  /** Node asks for it; here nobody counts. */
+  setMaxListeners(): void {}
+
   static any(signals: readonly LightSignal[]): LightSignal {
     if (signals.every((signal) => signal.#sources.length === 0)) return new LightSignal(signals);
     return new LightSignal(signals.flatMap((signal) => (signal.#sources.length > 0 ? signal.#sources : [signal])));

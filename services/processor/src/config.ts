@@ -3,7 +3,7 @@ import { type Declared, option, retentionOptions } from '@millrace/runtime';
 
 /** How a processor runs. */
 export interface ProcessorConfig {
-  /** Chunks of one job that this process holds at once: while one commits, the next ones run. Default 4. */
+  /** Chunks of one job that this process holds at once: while some commit, the next ones run. Four until one was quick. Default 16. */
   readonly prefetch: number;
   /** Processes that run suspicious items at once. Default 2. */
   readonly children: number;
@@ -19,7 +19,7 @@ export interface ProcessorConfig {
 }
 
 export const processorDefaults: ProcessorConfig = {
-  prefetch: 4,
+  prefetch: 16,
   children: 2,
   childHeap: 0,
   budget: 300_000,
@@ -33,7 +33,8 @@ export const processorOptions = {
     default: processorDefaults.prefetch,
     min: 1,
     max: 1_000,
-    description: 'Chunks of one job that a processor holds at once: while one commits, the next ones run.',
+    description:
+      'Chunks of one job that a processor holds at once: while some commit, the next ones run. Four until one of them took less than 250 ms.',
   }),
   children: option({
     env: 'MILLRACE_PROCESSOR_CHILDREN',

@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import type { Chunk, Failure, ItemState } from '@millrace/core';
 import { Random } from '../../../tools/simulation/random.ts';
 import type { Settled } from './domain/results.ts';
-import type { Inbox, InboxRow, InboxTransaction } from './inbox.ts';
+import type { Entry, Inbox, InboxRow, InboxTransaction } from './inbox.ts';
 
 /** An inbox and the database that it lives in. That has a table `effects` (run, key, poison), which refuses poisonous rows with 23514. */
 export interface InboxRig {
@@ -114,16 +114,28 @@ export function inboxContract(name: string, open: () => Promise<InboxRig>, model
     test('a row and its effects in one round trip: together, once, or not at all', async () => {
       const { inbox, effects } = await open();
       const [chunk, poisoned] = [chunkOf(newRun()), chunkOf(newRun())];
-      const stored = await inbox.insertWithRows(chunk, settledOf('aa--'), TIMING, rowsOf(chunk.runId, ['k0', 'k1']));
+      const [stored] = (await inbox.insertWithRows([entryOf(chunk, 'aa--', ['k0', 'k1'])], EFFECTS)) ?? [];
       expect(await inbox.find(chunk)).toEqual(stored);
-      await expect(inbox.insertWithRows(chunk, settledOf('aaaa'), TIMING, rowsOf(chunk.runId, ['k2']))).rejects.toMatchObject({
-        code: '23505',
-      });
-      await expect(inbox.insertWithRows(poisoned, settledOf('aaaa'), TIMING, rowsOf(poisoned.runId, ['k0'], true))).rejects.toMatchObject({
-        code: '23514',
-      });
+      await expect(inbox.insertWithRows([entryOf(chunk, 'aaaa', ['k2'])], EFFECTS)).rejects.toMatchObject({ code: '23505' });
+      await expect(inbox.insertWithRows([entryOf(poisoned, 'aaaa', ['k0'], true)], EFFECTS)).rejects.toMatchObject({ code: '23514' });
       expect(await effects(chunk.runId)).toEqual(['k0', 'k1']);
       expect([await inbox.find(poisoned), await effects(poisoned.runId)]).toEqual([undefined, []]);
+    });
+
+    test('rows of several chunks go together: all or none', async () => {
+      const { inbox, effects } = await open();
+      const run = newRun();
+      const [first, second, third] = [0, 1, 2].map((seq) => ({ ...chunkOf(run), seq })) as [Chunk, Chunk, Chunk];
+      const stored = await inbox.insertWithRows([entryOf(first, 'aasf', ['k0', 'k1']), entryOf(second, 'aa--', ['k2'])], EFFECTS);
+      expect([await inbox.find(first), await inbox.find(second)]).toEqual(stored);
+      expect(stored?.map(({ states }) => states.join(''))).toEqual(['aasf', 'aa--']);
+      for (const [other, code] of [
+        [entryOf(second, 'aaaa', ['k4']), '23505'],
+        [entryOf({ ...third, seq: 3 }, 'aaaa', ['k4'], true), '23514'],
+        [entryOf(third, 'aaaa', ['k4']), '23505'],
+      ] as const)
+        await expect(inbox.insertWithRows([entryOf(third, 'aaaa', ['k3']), other], EFFECTS)).rejects.toMatchObject({ code });
+      expect([await inbox.find(third), await effects(run)]).toEqual([undefined, ['k0', 'k1', 'k2']]);
     });
 
     test('behind the fence of a purge nothing is applied again, whichever way it comes', async () => {
@@ -135,7 +147,10 @@ export function inboxContract(name: string, open: () => Promise<InboxRig>, model
       for (const late of [chunk, { ...chunk, seq: 1 }]) {
         await expect(inbox.transaction((tx) => tx.insert(late, settledOf('aaaa'), TIMING))).rejects.toMatchObject({ code: 'MR4004' });
         const { runId } = late;
-        await expect(inbox.insertWithRows(late, settledOf('aaaa'), TIMING, rowsOf(runId, ['k0']))).rejects.toMatchObject({ code: '22012' });
+        const young = { ...chunkOf(runId), seq: 7 };
+        await expect(inbox.insertWithRows([entryOf(young, 'aaaa', ['k0']), entryOf(late, 'aaaa', ['k1'])], EFFECTS)).rejects.toMatchObject({
+          code: '22012',
+        });
       }
       expect(await effects(chunk.runId)).toEqual([]);
       const young = chunkOf(newRun());
@@ -176,8 +191,10 @@ async function play({ inbox, effects }: InboxRig, random: Random, run: string): 
     };
     try {
       if (kind === 'find') note(rowOf(await inbox.find(chunk)));
-      else if (kind === 'rows') note(rowOf(await inbox.insertWithRows(chunk, settled, TIMING, rowsOf(run, keys, poison))));
-      else await inbox.transaction(within);
+      else if (kind === 'rows') {
+        const [stored] = (await inbox.insertWithRows([entryFrom(chunk, settled, keys, poison)], EFFECTS)) ?? [];
+        note(rowOf(stored));
+      } else await inbox.transaction(within);
     } catch (error) {
       note(codeOf(error));
     }
@@ -211,13 +228,22 @@ function failureOf(position: number): Failure {
   return { position, key: `k${position}`, fingerprint: 'abc', title: 'broken', message: 'it is broken', class: 'permanent' };
 }
 
-function rowsOf(run: string, keys: readonly string[], poison = false) {
-  return { table: 'effects', columns: ['run', 'key', 'poison'], values: keys.map((key) => [run, key, poison]) };
+const EFFECTS = { table: 'effects', columns: ['run', 'key', 'poison'] };
+
+function rowsOf(run: string, keys: readonly string[], poison: boolean): unknown[][] {
+  return keys.map((key) => [run, key, poison]);
+}
+
+function entryFrom(chunk: Chunk, settled: Settled, keys: readonly string[], poison: boolean): Entry {
+  return { chunk, settled, timing: TIMING, values: rowsOf(chunk.runId, keys, poison) };
+}
+
+function entryOf(chunk: Chunk, states: string, keys: readonly string[], poison = false): Entry {
+  return entryFrom(chunk, settledOf(states), keys, poison);
 }
 
 type Sink = Parameters<Parameters<InboxTransaction['effects']>[0]>[0];
 
 async function write(sink: Sink, run: string, keys: readonly string[], poison = false): Promise<void> {
-  const { table, columns, values } = rowsOf(run, keys, poison);
-  await sink.copy(table, columns, values);
+  await sink.copy(EFFECTS.table, EFFECTS.columns, rowsOf(run, keys, poison));
 }

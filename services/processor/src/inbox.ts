@@ -25,17 +25,24 @@ export interface Inbox {
   /** May run `work` again after a serialization failure or a deadlock: it must have no effects outside. */
   transaction<T>(work: (tx: InboxTransaction) => Promise<T>): Promise<T>;
   /**
-   * Stores the row of a chunk that has none, and its effects as rows of a table, in one transaction and one round trip. Undefined
-   * where the database cannot; rejects when the chunk has a row, and for whatever else: then nothing was stored, unless the
-   * error says `commitUnknown`.
+   * Stores the rows of chunks that have none, and their effects as rows of a table, in one transaction and one round trip. Undefined
+   * where the database cannot; rejects when one of the chunks has a row, and for whatever else: then nothing was stored of any,
+   * unless the error says `commitUnknown`.
    */
-  insertWithRows(chunk: Chunk, settled: Settled, timing: Timing, rows: Rows): Promise<InboxRow> | undefined;
+  insertWithRows(entries: readonly Entry[], table: Table): Promise<readonly InboxRow[]> | undefined;
 }
 
-export interface Rows {
+/** A chunk of one job, what is to be stored of it, and its effects as rows. */
+export interface Entry {
+  readonly chunk: Chunk;
+  readonly settled: Settled;
+  readonly timing: Timing;
+  readonly values: readonly (readonly unknown[])[];
+}
+
+export interface Table {
   readonly table: string;
   readonly columns: readonly string[];
-  readonly values: readonly (readonly unknown[])[];
 }
 
 export interface InboxTransaction {

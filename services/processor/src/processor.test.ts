@@ -227,6 +227,31 @@ describe('effects that are rows of a table', () => {
     expect(await applied()).toEqual(['k0', 'k1', 'k3']);
   });
 
+  test('of chunks that are ready while another one is committed go together, and a refused one harms none of its neighbours', async () => {
+    const together: number[] = [];
+    const counting: Database = {
+      kind: 'pg',
+      close: async () => undefined,
+      query: (sql, params) => database.query(sql, params),
+      transaction: (work) => database.transaction(work),
+      queryAndCopy: (...args) => {
+        together.push(args[4].length);
+        return database.queryAndCopy(...args);
+      },
+    };
+    const bad = (item: unknown) => ({ ...(item as object), ...((item as { id: string }).id === 'c2k1' ? { n: 5_000 } : {}) });
+    const { send, fact } = await start(rows(bad), undefined, counting);
+    const chunk = (seq: number) => ({
+      ...sampleChunk(2, { seq }),
+      items: [0, 1].map((n): [string, unknown] => [`c${seq}k${n}`, { id: `c${seq}k${n}`, n }]),
+    });
+    await send(...[0, 1, 2, 3].map(chunk));
+    const facts = await Promise.all([1, 2, 3, 4].map(fact));
+    expect(Object.fromEntries(facts.map(({ seq, outcomes }) => [seq, outcomes]))).toEqual({ 0: '2a', 1: '2a', 2: '1a1x', 3: '2a' });
+    expect(together).toEqual([2, 6]);
+    expect(await applied()).toEqual(['c0k0', 'c0k1', 'c1k0', 'c1k1', 'c2k0', 'c3k0', 'c3k1']);
+  });
+
   test('a COMMIT whose answer was lost is looked for: the fact is that of the stored row', async () => {
     let lost = 0;
     const losing: Database = {
@@ -723,6 +748,26 @@ test('a stop within its grace settles what items have brought and hands the rest
   await service.stop(30_000);
   expect(await fact(1)).toMatchObject({ outcomes: '1a2p', attempt: 1, failures: [] });
   expect(await applied()).toEqual(['k0']);
+});
+
+test('a processor holds four chunks of a job until one of them was quick', async () => {
+  const ends: (() => void)[] = [];
+  const process = (item: unknown) => new Promise((resolve) => ends.push(() => resolve(item)));
+  const { send, fact } = await start(sampleJob({ process, write: insert }));
+  const waiting = async () => (await brokers.work.inspect(chunkQueue('sync')))?.ready;
+  const turn = () => new Promise<void>((resolve) => setTimeout(resolve, 20));
+  await send(...Array.from({ length: 30 }, (_, seq) => sampleChunk(1, { seq })));
+  await turn();
+  expect(await waiting()).toBe(26);
+  ends[0]?.();
+  await fact(1);
+  await turn();
+  expect(await waiting()).toBe(30 - 1 - 16);
+  for (let i = 1; i < 30; i++) {
+    while (ends.length <= i) await turn();
+    ends[i]?.();
+  }
+  await fact(30);
 });
 
 test('stop waits for what runs; stop before start and twice are fine', async () => {

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import {
   Chunk,
   ChunkSettled,
@@ -5,7 +6,9 @@ import {
   chunkQueue,
   codeOf,
   done,
+  type Envelope,
   formatInstant,
+  Gather,
   type Milliseconds,
   messageOf,
   park,
@@ -13,7 +16,7 @@ import {
   type Time,
   type Verdict,
 } from '@millrace/core';
-import type { Delivery, EventBroker, Subscription, WorkBroker } from '@millrace/messaging';
+import type { Delivery, EventBroker, Handler, Subscription, WorkBroker } from '@millrace/messaging';
 import type { Platform, Service } from '@millrace/runtime';
 import type { Job, Log } from 'millrace';
 import { Breaker } from './breaker.ts';
@@ -59,6 +62,11 @@ const DAY_MS = 86_400_000;
 const PURGE_EVERY_MS = 3_600_000;
 /** Of the grace, for what items have brought: commit, fact, acknowledgement. Of a short grace it is a third. */
 const RESERVE_MS = 8_000;
+/** A processor takes this many chunks at first, and more only when one of them was quick: slow ones are better spread over all processors. */
+const FIRST_PREFETCH = 4;
+const QUICK_MS = 250;
+/** Facts published together, at most. */
+const TOLD_TOGETHER = 64;
 
 /**
  * Takes chunks, settles them, publishes the fact, and only then acknowledges: a crash anywhere before means
@@ -76,6 +84,7 @@ export class Processor implements Service {
   /** By inbox, and by job for sinks outside. */
   readonly #breakers = new Map<unknown, Breaker>();
   readonly #traces: ChunkTraces;
+  readonly #facts: Gather<Envelope, void>;
   #subscriptions: Subscription[] = [];
   #state: 'new' | 'running' | 'stopped' = 'new';
   #stopping: Promise<void> | undefined;
@@ -85,7 +94,13 @@ export class Processor implements Service {
 
   constructor(options: ProcessorOptions) {
     this.#options = options;
+    // Every chunk in hand listens.
+    setMaxListeners(0, this.#itemsOver.signal, this.#over.signal);
     this.#traces = new ChunkTraces(options.work.system, options.time);
+    this.#facts = new Gather<Envelope, void>(TOLD_TOGETHER, async (facts) => {
+      await options.events.publish(facts, { together: true, signal: this.#over.signal });
+      return [];
+    });
   }
 
   async start(): Promise<void> {
@@ -134,7 +149,7 @@ export class Processor implements Service {
   }
 
   async #consume(job: Job): Promise<void> {
-    const { openInbox, time, work, config, isolation } = this.#options;
+    const { openInbox, time, config, isolation } = this.#options;
     const log = this.#options.log.child({ job: job.name });
     const inbox = await openInbox(job);
     if (this.#state === 'stopped') return;
@@ -154,10 +169,21 @@ export class Processor implements Service {
       watchdog: this.#watchdog,
     });
     const trouble = new Trouble(log);
-    const queue = chunkQueue(job.name);
+    const quick = once(() => {
+      this.#subscribe(job, config.prefetch - FIRST_PREFETCH, handle).catch((error: unknown) =>
+        log.warn({ err: error }, 'cannot take more chunks at once'),
+      );
+    });
     const handle = (deliveries: readonly Delivery[]) =>
-      Promise.all(deliveries.map((delivery) => this.#handle(delivery, job, settle, trouble, log)));
-    this.#subscriptions.push(await work.subscribe(queue, { durable: 'processor', prefetch: config.prefetch, batch: 1 }, handle));
+      Promise.all(deliveries.map((delivery) => this.#handle(delivery, job, { settle, trouble, log, quick })));
+    await this.#subscribe(job, Math.min(config.prefetch, FIRST_PREFETCH), handle);
+  }
+
+  async #subscribe(job: Job, prefetch: number, handle: Handler): Promise<void> {
+    if (prefetch <= 0 || this.#state === 'stopped') return;
+    this.#subscriptions.push(
+      await this.#options.work.subscribe(chunkQueue(job.name), { durable: 'processor', prefetch, batch: 1 }, handle),
+    );
   }
 
   async #purge(): Promise<void> {
@@ -188,7 +214,7 @@ export class Processor implements Service {
     return breaker;
   }
 
-  async #handle(delivery: Delivery, job: Job, settle: SettleChunk, trouble: Trouble, log: Log): Promise<Verdict> {
+  async #handle(delivery: Delivery, job: Job, { settle, trouble, log, quick }: Handling): Promise<Verdict> {
     const read = Chunk.read(delivery);
     if (!read.ok) return park(read.reason);
     const { data: chunk, at } = read.message;
@@ -207,8 +233,9 @@ export class Processor implements Service {
         log.debug({ run: chunk.runId, key: failure.key, fingerprint: failure.fingerprint }, 'item failed');
       const told = ChunkSettled.envelope(fact, this.#options.time.now(), this.#traces.settled(trace, fact));
       // Event brokers drop an id that they have seen a moment ago; whoever sends a chunk again wants to be told again.
-      await this.#options.events.publish([{ ...told, id: `${told.id}/${at}` }], { signal: this.#over.signal });
+      await this.#facts.add({ ...told, id: `${told.id}/${at}` });
       trouble.over();
+      if (fact.timing.process < QUICK_MS) quick();
       return done;
     } catch (error) {
       this.#traces.gaveBack(trace, error);
@@ -219,6 +246,23 @@ export class Processor implements Service {
       return retry(PAUSE_MS, messageOf(error));
     }
   }
+}
+
+/** What the chunks of one job share. */
+interface Handling {
+  readonly settle: SettleChunk;
+  readonly trouble: Trouble;
+  readonly log: Log;
+  /** A chunk was worked off quickly. */
+  quick(): void;
+}
+
+function once(act: () => void): () => void {
+  let acted = false;
+  return () => {
+    if (!acted) act();
+    acted = true;
+  };
 }
 
 /** One line when trouble begins and one when it is over, not one per delivery. */

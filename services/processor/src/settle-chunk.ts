@@ -3,6 +3,7 @@ import {
   type ChunkSettled,
   effectIdOf,
   encodeStates,
+  Gather,
   itemIdOf,
   type Milliseconds,
   MillraceError,
@@ -16,7 +17,7 @@ import type { ChunkTrace } from './chunk-traces.ts';
 import { classifyError, isInfrastructure, isPoison, isRetryableSql, isTransient } from './domain/classify-error.ts';
 import { copyResults, fail, mergeResults, type Results } from './domain/results.ts';
 import { isTodo, placesOf, positionOf, todoOf } from './domain/todo.ts';
-import type { Inbox, InboxRow, InboxTransaction, Timing } from './inbox.ts';
+import type { Entry, Inbox, InboxRow, InboxTransaction, Timing } from './inbox.ts';
 import { isolateItems } from './isolate-items.ts';
 import type { Isolation } from './isolation.ts';
 import type { Payloads } from './payloads.ts';
@@ -28,6 +29,8 @@ import { unwatched, type Watchdog } from './watchdog.ts';
 const HOG: Milliseconds = 5_000;
 /** How long a delivery is held when the sink is out of order: RabbitMQ's own patience ends after 30 minutes. */
 const PATIENCE: Milliseconds = 20 * 60_000;
+/** Chunks whose rows are committed together, at most. */
+const COMMITTED_TOGETHER = 8;
 
 export interface SettleChunkOptions {
   readonly job: Job;
@@ -62,8 +65,8 @@ export interface SettleChunkOptions {
  *                              └─▶ the same transaction, each slice under a savepoint and halved until the
  *                                  poisonous items are alone: they fail, the others are applied
  *
- * A first delivery of a first attempt skips the look into the inbox: the insert notices a duplicate just as well, and
- * a healthy chunk costs BEGIN, one insert, the user's write and COMMIT.
+ * A first delivery of a first attempt skips the look into the inbox: the insert notices a duplicate just as well. Effects that are
+ * rows of a table are committed in one round trip, together with those of chunks that were ready meanwhile.
  */
 export class SettleChunk {
   readonly #job: Job;
@@ -79,6 +82,7 @@ export class SettleChunk {
   readonly #claims: Slots;
   readonly #isolation: Isolation | undefined;
   readonly #watchdog: Watchdog | undefined;
+  readonly #committing: Gather<Entry, InboxRow | undefined>;
   #hogs = false;
 
   constructor(options: SettleChunkOptions) {
@@ -95,6 +99,7 @@ export class SettleChunk {
     this.#claims = options.claims;
     this.#isolation = options.isolation;
     this.#watchdog = options.watchdog;
+    this.#committing = new Gather(COMMITTED_TOGETHER, (entries) => this.#commitRows(entries));
   }
 
   /**
@@ -202,7 +207,7 @@ export class SettleChunk {
   async #commitAtOnce(chunk: Chunk, results: Results, timing: Timing, since: number): Promise<InboxRow | undefined> {
     const { sink, manifest } = this.#job;
     if (sink.kind !== 'postgres' || !sink.rows) return undefined;
-    const { table, columns } = sink.rows;
+    const { columns } = sink.rows;
     const values: unknown[][] = [];
     for (const index of results.todo) {
       if (results.states[index] !== 'a') continue;
@@ -213,12 +218,21 @@ export class SettleChunk {
     const took = { ...timing, commit: this.#time.now() - since };
     try {
       const settled = mergeResults(chunk, undefined, results, results.todo);
-      const row = await this.#inbox.insertWithRows(chunk, settled, took, { table, columns, values });
+      const row = await this.#committing.add({ chunk, settled, timing: took, values });
       return row && { ...row, timing: { ...took, commit: this.#time.now() - since } };
     } catch (error) {
-      if (isInfrastructure(error) && (error as { commitUnknown?: unknown }).commitUnknown !== true) throw error;
+      if (isInfrastructure(error) && !isCommitUnknown(error)) throw error;
       return undefined;
     }
+  }
+
+  async #commitRows(entries: readonly Entry[]): Promise<readonly (InboxRow | undefined)[]> {
+    const { sink } = this.#job;
+    if (sink.kind !== 'postgres' || !sink.rows) return [];
+    // In one order everywhere: two processors that hold the same chunks must not wait for each other.
+    const inOrder = [...entries].sort((a, b) => compareChunks(a.chunk, b.chunk));
+    const rows = (await this.#inbox.insertWithRows(inOrder, sink.rows)) ?? [];
+    return entries.map((entry) => rows[inOrder.indexOf(entry)]);
   }
 
   async #settleIn(
@@ -322,6 +336,11 @@ export class SettleChunk {
     }
     return slices;
   }
+}
+
+function compareChunks(a: Chunk, b: Chunk): number {
+  if (a.runId !== b.runId) return a.runId < b.runId ? -1 : 1;
+  return a.generation - b.generation || a.seq - b.seq;
 }
 
 function isCommitUnknown(error: unknown): boolean {

@@ -1,6 +1,7 @@
 export * from './channels.ts';
 export * from './dependencies-met.ts';
 export * from './errors.ts';
+export * from './gather.ts';
 export * from './ids.ts';
 export * from './json.ts';
 export * from './manifest.ts';

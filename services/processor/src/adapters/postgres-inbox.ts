@@ -2,7 +2,7 @@ import { type Chunk, decodeStates, encodeStates, type Failure, formatInstant, ty
 import { type Database, jsonb, type Queryable, type Result, type Transaction } from '@millrace/postgres';
 import type { SinkTransaction } from 'millrace';
 import type { Settled } from '../domain/results.ts';
-import type { Inbox, InboxRow, InboxTransaction, Rows, Timing } from '../inbox.ts';
+import type { Entry, Inbox, InboxRow, InboxTransaction, Table, Timing } from '../inbox.ts';
 
 /** What the inbox needs of a database. */
 export type InboxDatabase = Pick<Database, 'query' | 'transaction'> & Partial<Pick<Database, 'queryAndCopy'>>;
@@ -20,7 +20,11 @@ select $1::text, $2::integer, $3::integer, $4::integer, $5::text, $6::jsonb, $7:
 where not ${BEHIND_FENCE('$14')} on conflict do nothing returning settled_at`;
 /** Behind the fence it divides by zero: what follows in the same transaction must fail with it. */
 const INSERT_OR_FAIL = `insert into millrace.inbox (${INSERT_COLUMNS})
-values ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, $13 / (not ${BEHIND_FENCE('$14')})::integer)`;
+select run_id, generation, seq, attempt, outcomes, failures::jsonb, skips::jsonb, retry_after, queued_ms, process_ms, commit_ms, job,
+  size / (not ${BEHIND_FENCE('opened_at')})::integer
+from json_to_recordset($1::json) as u (run_id text, generation integer, seq integer, attempt integer, outcomes text, failures text, skips text,
+  retry_after integer, queued_ms integer, process_ms integer, commit_ms integer, job text, size integer, opened_at float8)
+returning settled_at`;
 const FENCE = `insert into millrace.inbox_fence as f (purged_before) values (now() - $1::float8 * interval '1 millisecond')
 on conflict (id) do update set purged_before = greatest(f.purged_before, excluded.purged_before)`;
 /** Rows are settled after their run was opened. Without a fence nothing is older than it: nothing can be purged before the fence stands. */
@@ -55,16 +59,20 @@ export class PostgresInbox implements Inbox {
   }
 
   /** A row that is there fails the insert, and with it everything: no effect is written twice. */
-  insertWithRows(chunk: Chunk, settled: Settled, timing: Timing, { table, columns, values }: Rows): Promise<InboxRow> | undefined {
+  insertWithRows(entries: readonly Entry[], { table, columns }: Table): Promise<readonly InboxRow[]> | undefined {
     return this.#database
       .queryAndCopy?.<{ settled_at: Date | string }>(
-        `${INSERT_OR_FAIL} returning settled_at`,
-        [...valuesOf(chunk, settled, timing), chunk.job, chunk.size, chunk.openedAt],
+        INSERT_OR_FAIL,
+        [JSON.stringify(entries.map(recordOf))],
         table,
         columns,
-        values,
+        entries.length === 1 && entries[0] ? entries[0].values : entries.flatMap(({ values }) => values),
       )
-      .then(({ rows }) => ({ ...settled, size: chunk.size, timing, settledAt: instantOf(rows[0]?.settled_at ?? '') }));
+      .then(({ rows }) => {
+        // All of one transaction are settled at the same instant.
+        const settledAt = instantOf(rows[0]?.settled_at ?? '');
+        return entries.map(({ chunk, settled, timing }) => ({ ...settled, size: chunk.size, timing, settledAt }));
+      });
   }
 }
 
@@ -221,6 +229,28 @@ function valuesOf(chunk: Chunk, settled: Settled, timing: Timing): unknown[] {
     whole(timing.process),
     whole(timing.commit),
   ];
+}
+
+function recordOf({ chunk, settled, timing }: Entry): Record<string, unknown> {
+  const [run_id, generation, seq, attempt, outcomes, failures, skips, retry_after, queued_ms, process_ms, commit_ms] = valuesOf(
+    chunk,
+    settled,
+    timing,
+  );
+  const timings = { retry_after, queued_ms, process_ms, commit_ms };
+  return {
+    run_id,
+    generation,
+    seq,
+    attempt,
+    outcomes,
+    failures,
+    skips,
+    ...timings,
+    job: chunk.job,
+    size: chunk.size,
+    opened_at: chunk.openedAt,
+  };
 }
 
 function whole(milliseconds: number): number {
