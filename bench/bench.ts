@@ -13,7 +13,7 @@ import { chart } from './chart.ts';
 import type { Contender, Opened } from './contender.ts';
 import { cpuSeconds, peakMemory } from './cost.ts';
 import { limits } from './limits.ts';
-import { embedded, onServers } from './millrace.ts';
+import { embedded, onServers, variants } from './millrace.ts';
 import { peerContenders } from './peers.ts';
 import { type Measurement, summarise, table } from './report.ts';
 import { runScenarios } from './scenarios.ts';
@@ -33,7 +33,7 @@ const { values } = parseArgs({
 const items = Number(values.items);
 const STATEMENTS = Boolean(process.env['BENCH_STATEMENTS']);
 const only = values.only?.split(',');
-const all: readonly Contender[] = [onServers(1), onServers(2), embedded, ...peerContenders, ...limits];
+const all: readonly Contender[] = [...variants, onServers(1), onServers(2), embedded, ...peerContenders, ...limits];
 const contenders: Contender[] = all.filter(({ name }) => !only || only.includes(name));
 const unknown = only?.filter((name) => !all.some((contender) => contender.name === name)) ?? [];
 if (unknown.length > 0 || contenders.length === 0)
@@ -51,7 +51,7 @@ try {
   }
   if (STATEMENTS) await db.query('create extension if not exists pg_stat_statements');
   for (let round = 1; round <= Number(values.rounds); round++) {
-    for (const contender of contenders) {
+    for (const contender of round % 2 ? contenders : [...contenders].reverse()) {
       const measurement = await measure(contender, servers, db);
       measurements.push(measurement);
       process.stderr.write(`round ${round}: ${contender.label}: ${Math.round(items / measurement.seconds).toLocaleString('en')} items/s\n`);

@@ -31,7 +31,12 @@ export interface OpenedOnServers extends Opened {
   trigger(params: Record<string, unknown>, job?: string): Promise<RunClosed>;
 }
 
-export async function openOnServers(servers: Servers, processors: number, extra: Record<string, string> = {}): Promise<OpenedOnServers> {
+export async function openOnServers(
+  servers: Servers,
+  processors: number,
+  extra: Record<string, string> = {},
+  root?: string,
+): Promise<OpenedOnServers> {
   const db = await connectPostgres({ url: servers.postgres.url });
   await migrate(db, migrationSets);
   await db.query(
@@ -46,7 +51,7 @@ export async function openOnServers(servers: Servers, processors: number, extra:
     MILLRACE_HTTP_PORT: '0',
     ...extra,
   };
-  const start = (service: string) => new Child(BUNDLES[service] ?? '', [], env);
+  const start = (service: string) => new Child(root ? `${root}/services/${service}/dist/main.js` : (BUNDLES[service] ?? ''), [], env);
   const children: Record<string, Child[]> = {
     clock: [start('clock')],
     planner: [start('planner')],
@@ -129,3 +134,17 @@ export const embedded: Contender = {
 function expectAll({ verdict, counts }: RunClosed, items: number): void {
   if (verdict !== 'succeeded' || counts.applied !== items) throw new Error(`${items} items ended as ${verdict} ${JSON.stringify(counts)}`);
 }
+
+/** AB */
+export const variants: Contender[] = (process.env['BENCH_AB'] ?? '')
+  .split(',')
+  .filter(Boolean)
+  .map((text) => {
+    const [name = '', root = '', ...pairs] = text.split('|');
+    return {
+      ...onServers(1),
+      name: `ab-${name}`,
+      label: `AB ${name}`,
+      open: (servers: Servers) => openOnServers(servers, 1, Object.fromEntries(pairs.map((pair) => pair.split('='))), root || undefined),
+    };
+  });

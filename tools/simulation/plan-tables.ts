@@ -130,7 +130,7 @@ export class PlanTables implements Immediate<PlanStore> {
     for (const { seq, size, payload } of chunks) {
       if (naive && run.chunks.some((chunk) => chunk.seq === seq)) continue;
       const emitted = seq < emittedBelow;
-      const chunk = newChunk({ generation: 0, seq, size, payload }, emitted ? now + CONFIRM_BY : now);
+      const chunk = newChunk({ generation: 0, seq, size, payload: payload.toString() }, emitted ? now + CONFIRM_BY : now);
       run.chunks.push(emitted ? { ...chunk, state: 'emitted', emits: 1 } : chunk);
     }
     return true;

@@ -47,8 +47,8 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     patches: [
       {
         file: PROCESSOR,
-        find: 'await this.#options.events.publish([{ ...told',
-        replace: 'await ((...args) => void this.#options.events.publish(...args).catch(() => undefined))([{ ...told',
+        find: 'await this.#facts.add({ ...told',
+        replace: 'await ((fact) => void this.#facts.add(fact).catch(() => undefined))({ ...told',
       },
     ],
   },
@@ -152,7 +152,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     patches: [
       {
         file: PLANNER,
-        find: "this.#repeat('reconcile', this.#config.reconcileEvery, signal, () => this.#reconcile(), true),",
+        find: "this.#repeat('reconcile', this.#config.reconcileEvery, signal, () => this.#reconcile()),",
         replace: '',
       },
     ],
@@ -193,7 +193,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: 'resume-without-recall',
     what: 'a plan that goes on from its cursor does not know what is stored beyond it',
-    patches: [{ file: PLAN_RUN, find: 'for (let from = 0; from < this.#run.nextSeq; ) {', replace: 'for (let from = 0; from < 0; ) {' }],
+    patches: [{ file: PLAN_RUN, find: 'if (this.#run.nextSeq > 0) await', replace: 'if (this.#run.nextSeq < 0) await' }],
   },
   {
     name: 'owed-cleared-before-publish',

@@ -2,8 +2,6 @@ import { Chunk, chunkIdOf, chunkQueue, decodeStates, type Envelope, headersOf, t
 import { CLAIM_BYTES } from './domain/chunk-builder.ts';
 import type { DueChunk } from './plan-store.ts';
 
-const encoder = new TextEncoder();
-
 /**
  * The message of a chunk. The stored JSON of the items is put into the body as it is: an item is parsed by its
  * processor only, unless just some items of the chunk are to go. Items too big to travel stay in the plan, and the message
@@ -26,12 +24,13 @@ export function encodeChunk(chunk: DueChunk, at: Instant): Envelope {
   const positions = chunk.outcomes === null ? undefined : openPositions(chunk.outcomes, chunk.size);
   const claim = chunk.payload === null || chunk.payload.length > CLAIM_BYTES;
   const items = claim ? '[]' : itemsAt(positions, chunk.payload);
+  const bytes = typeof items === 'string' ? Buffer.from(items) : items;
   const text = JSON.stringify({ ...head, ...(claim && { claim }), ...(positions && { positions }) });
   return {
     id: `${chunkIdOf(chunk.runId, chunk.generation, chunk.seq)}/${chunk.attempt}`,
     subject: chunkQueue(chunk.job),
     headers: headersOf(Chunk.kind, Chunk.version, at, chunk.trace),
-    body: encoder.encode(`${text.slice(0, -1)},"items":${items}}`),
+    body: Buffer.concat([Buffer.from(`${text.slice(0, -1)},"items":`), bytes, Buffer.from('}')]),
   };
 }
 
@@ -39,8 +38,8 @@ function openPositions(outcomes: string, size: number): number[] {
   return (decodeStates(outcomes, size) ?? []).flatMap((state, position) => (isOpen(state) ? [position] : []));
 }
 
-function itemsAt(positions: readonly number[] | undefined, payload: string): string {
+function itemsAt(positions: readonly number[] | undefined, payload: string | Buffer): string | Buffer {
   if (!positions) return payload;
-  const items = JSON.parse(payload) as unknown[];
+  const items = JSON.parse(payload.toString()) as unknown[];
   return JSON.stringify(positions.map((position) => items[position]));
 }

@@ -34,7 +34,9 @@ export interface IntakeParts {
   readonly log: Logger;
   readonly admissions: Admissions;
   readonly system: string;
-  /** Called whenever a row has been written that planning, dispatch or owed facts may wait for. */
+  /** Called when runs were opened: only planning waits for that. */
+  readonly opened: () => void;
+  /** Called when a row has been written that planning, dispatch or owed facts may wait for. */
   readonly changed: () => void;
   /** How old a run may be to be redriven. */
   readonly redrivable: Milliseconds;
@@ -53,6 +55,7 @@ export class Intake {
   readonly #jobs: ReadonlyMap<string, Job>;
   readonly #random: () => number;
   readonly #log: Logger;
+  readonly #opened: () => void;
   readonly #changed: () => void;
   readonly #redrivable: Milliseconds;
   readonly #settled: () => void;
@@ -61,7 +64,7 @@ export class Intake {
   /** Which broker the messages come from, for spans. */
   readonly #system: string;
 
-  constructor({ store, jobs, random, log, admissions, system, changed, settled, sizes, redrivable }: IntakeParts) {
+  constructor({ store, jobs, random, log, admissions, system, opened, changed, settled, sizes, redrivable }: IntakeParts) {
     this.#redrivable = redrivable;
     this.#store = store;
     this.#admissions = admissions;
@@ -69,6 +72,7 @@ export class Intake {
     this.#jobs = jobs;
     this.#random = random;
     this.#log = log;
+    this.#opened = opened;
     this.#changed = changed;
     this.#settled = settled;
     this.#sizes = sizes;
@@ -91,7 +95,7 @@ export class Intake {
       message: { system: this.#system, destination: tickSubject(name) },
       parent: (runId) => (runId === own ? trace : undefined),
     });
-    if (opened.length > 0) this.#changed();
+    if (opened.length > 0) this.#opened();
     return done;
   };
 
@@ -126,7 +130,7 @@ export class Intake {
       trace: spans.traceOf(runId),
     });
     if (opened) spans.end([runId]);
-    this.#changed();
+    this.#opened();
     return done;
   };
 

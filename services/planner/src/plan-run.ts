@@ -5,11 +5,11 @@ import { context as activeContext, type Span, SpanStatusCode, trace } from '@ope
 import { checkpoint, type ItemsContext, isCheckpoint, type Job } from 'millrace';
 import { encodeChunk } from './chunk-message.ts';
 import type { DispatchSpans } from './dispatch-spans.ts';
-import { type BuiltChunk, ChunkBuilder, CLAIM_BYTES, keyText } from './domain/chunk-builder.ts';
-import { KeySet } from './domain/key-set.ts';
+import { type BuiltChunk, ChunkBuilder, CLAIM_BYTES, keysIn, keyText } from './domain/chunk-builder.ts';
 import { LostRun, untilAborted } from './lease.ts';
 import { factEnvelope } from './owed-facts.ts';
 import type { OwedFact, PlanningRun, PlanProgress, PlanStore } from './plan-store.ts';
+import { PlannedKeys, type Sighting } from './planned-keys.ts';
 
 /** Chunks stored in one statement, at most; the first ones go out sooner. */
 const FLUSH_CHUNKS = 8;
@@ -17,6 +17,8 @@ const FLUSH_CHUNKS = 8;
 const LINGER = 500;
 /** A source that fails is asked again this often before the plan counts as failed. */
 const PLAN_ATTEMPTS = 3;
+/** A plan that takes longer is told of before it is sealed. Until then the first chunk goes first. */
+const QUICK = 20;
 /** Before planning goes on after a failure of the infrastructure. */
 const PAUSE = 2_000;
 
@@ -56,7 +58,7 @@ export async function planRun(run: PlanningRun, job: Job, context: PlanContext, 
 type PlanResult = 'sealed' | 'failed' | 'postponed' | 'lost';
 
 async function planTraced(claimed: PlanningRun, job: Job, context: PlanContext, signal: AbortSignal, span: Span): Promise<PlanResult> {
-  const { store, events, time } = context;
+  const { store } = context;
   let run = claimed;
   if (run.manifest.spool && run.nextSeq > 0) {
     if (!(await store.discardPlan(run))) return 'lost';
@@ -64,8 +66,9 @@ async function planTraced(claimed: PlanningRun, job: Job, context: PlanContext, 
   }
   const planning = new Planning(run, job, context, span);
   try {
-    await events.publish([factEnvelope(openedFact(run), time.now(), run.trace)], { signal });
-    await untilAborted(planning.run(signal), signal);
+    const over = new AbortController();
+    void tellOpened(run, context, AbortSignal.any([signal, over.signal]));
+    await untilAborted(planning.run(signal), signal).finally(() => over.abort());
   } catch (error) {
     if (error instanceof LostRun || signal.reason instanceof LostRun) return 'lost';
     if (signal.aborted) {
@@ -100,9 +103,7 @@ class Planning {
   readonly #context: PlanContext;
   readonly #span: Span;
   readonly #builder: ChunkBuilder;
-  readonly #keys = new KeySet();
-  /** Keys of the last few chunks that were read back. */
-  readonly #keysBySeq = new Map<number, ReadonlySet<string>>();
+  readonly #keys: PlannedKeys;
   readonly #publishing = new Set<Promise<void>>();
   #pending: BuiltChunk[] = [];
   /** Chunks on their way into the table while the next ones are built, and the end of that way. */
@@ -126,10 +127,16 @@ class Planning {
     this.#items = run.items;
     // What the source repeated after the mark, it will repeat again.
     this.#duplicates = this.#mark?.duplicates ?? 0;
+    this.#keys = new PlannedKeys({
+      stored: (fromSeq, chunks) => context.store.storedKeys(run.runId, fromSeq, chunks),
+      inMemory: (seq) => this.#keysInMemory(seq),
+      unfinished: () => this.#builder.seq,
+      settled: () => this.#storing,
+    });
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    await this.#recall();
+    if (this.#run.nextSeq > 0) await this.#keys.recall(this.#mark?.items ?? 0);
     const { query } = this.#context;
     const source = this.#job.items({
       tick: { id: this.#run.tick, at: new Date(this.#run.nominal ?? this.#run.openedAt) },
@@ -165,16 +172,21 @@ class Planning {
       return true;
     }
     if (this.#run.limit !== undefined && this.#items >= this.#run.limit) return false;
-    const key = keyText(this.#job.key(item), this.#job.name, this.#index++);
-    const known = this.#keys.candidates(key);
-    if (known.length === 0) return this.#add(key, item);
-    return this.#isKnown(key, known).then((planned) => planned || this.#add(key, item));
+    const key = this.#job.key(item);
+    const text = keyText(key, this.#job.name, this.#index++);
+    const sighting = this.#keys.sight(key, text, this.#builder.seq);
+    return typeof sighting === 'string' ? this.#sighted(sighting, text, item) : sighting.then((late) => this.#sighted(late, text, item));
+  }
+
+  #sighted(sighting: Sighting, key: string, item: unknown): true | Promise<true> {
+    if (sighting === 'new') return this.#add(key, item);
+    if (sighting === 'duplicate') this.#duplicates++;
+    return true;
   }
 
   #add(key: string, item: unknown): true | Promise<true> {
     const { time } = this.#context;
     if (this.#builder.size === 0) this.#bufferedSince = time.now();
-    this.#keys.add(key, this.#builder.seq, true);
     const chunk = this.#builder.add(key, item);
     this.#items++;
     if (chunk) {
@@ -232,42 +244,10 @@ class Planning {
     };
   }
 
-  /** Reads back the keys that earlier planners of this run have stored, in the order in which they were yielded. */
-  async #recall(): Promise<void> {
-    let index = 0;
-    for (let from = 0; from < this.#run.nextSeq; ) {
-      const page = await this.#context.store.storedKeys(this.#run.runId, from, 32);
-      if (page.length === 0) return;
-      for (const { seq, keys } of page) for (const key of keys) this.#keys.add(key, seq, index++ < (this.#mark?.items ?? 0));
-      from = (page.at(-1)?.seq ?? from) + 1;
-    }
-  }
-
-  /** Whether the key is planned already. The first sighting after a restart is no duplicate. */
-  async #isKnown(key: string, candidates: ReturnType<KeySet['candidates']>): Promise<boolean> {
-    for (const candidate of candidates) {
-      if (!(await this.#keysOf(candidate.seq)).has(key)) continue;
-      if (candidate.seen) this.#duplicates++;
-      else this.#keys.markSeen(candidate);
-      return true;
-    }
-    return false;
-  }
-
-  async #keysOf(seq: number): Promise<ReadonlySet<string>> {
-    if (seq === this.#builder.seq) return new Set(this.#builder.openKeys);
-    const pending = this.#pending.find((chunk) => chunk.seq === seq) ?? this.#leaving.find((chunk) => chunk.seq === seq);
-    if (pending) return new Set(pending.keys);
-    const held = this.#keysBySeq.get(seq);
-    if (held) return held;
-    const [stored] = await this.#context.store.storedKeys(this.#run.runId, seq, 1);
-    const keys = new Set(stored?.seq === seq ? stored.keys : []);
-    for (const old of this.#keysBySeq.keys()) {
-      if (this.#keysBySeq.size < 16) break;
-      this.#keysBySeq.delete(old);
-    }
-    this.#keysBySeq.set(seq, keys);
-    return keys;
+  #keysInMemory(seq: number): readonly string[] | undefined {
+    if (seq === this.#builder.seq) return this.#builder.openKeys;
+    const chunk = [...this.#pending, ...this.#leaving].find((other) => other.seq === seq);
+    return chunk && keysIn(chunk.payload);
   }
 
   #cut(): void {
@@ -350,6 +330,13 @@ class Planning {
       wakeDispatcher();
     }
   }
+}
+
+/** Never rejects: the seal owes the same fact, and `signal` aborts when planning is over. */
+async function tellOpened(run: PlanningRun, { events, time }: PlanContext, signal: AbortSignal): Promise<void> {
+  await time.sleep(QUICK, signal);
+  if (signal.aborted) return;
+  await events.publish([factEnvelope(openedFact(run), time.now(), run.trace)], { signal }).catch(() => undefined);
 }
 
 function openedFact(run: PlanningRun): OwedFact {

@@ -39,7 +39,7 @@ function newRun(manifest: JobManifest, key: string): NewRun {
 function chunksFrom(seq: number, count: number, size = 3): BuiltChunk[] {
   return Array.from({ length: count }, (_, i) => {
     const keys = Array.from({ length: size }, (_, k) => `k${seq + i}.${k}`);
-    return { seq: seq + i, size, keys, payload: JSON.stringify(keys.map((key) => [key, { key }])) };
+    return { seq: seq + i, size, payload: Buffer.from(JSON.stringify(keys.map((key) => [key, { key }]))) };
   });
 }
 

@@ -166,8 +166,8 @@ export interface DueChunk extends ChunkId {
   readonly emits: number;
   /** Item states as last settled; null when all items of the chunk are to go. */
   readonly outcomes: string | null;
-  /** Null: too big to travel, the message claims it. */
-  readonly payload: string | null;
+  /** JSON, in UTF-8 when it is bytes. Null: too big to travel, the message claims it. */
+  readonly payload: string | Buffer | null;
   readonly trace: Trace;
 }
 

@@ -51,7 +51,9 @@ export class Planner implements Service {
   #stopping: AbortController | undefined;
   #loops: Promise<void>[] = [];
   #subscriptions: Subscription[] = [];
-  #wakes = new Set<() => void>();
+  /** Loops that care for whatever changes, and those that plan; the ones that rest come first. */
+  readonly #caring = new Set<Loop>();
+  readonly #planning = new Set<Loop>();
   #started = false;
 
   constructor(platform: Platform, config: PlannerConfig, store: PlanStore) {
@@ -80,6 +82,7 @@ export class Planner implements Service {
       log: platform.log,
       admissions: this.#admissions,
       system: platform.events.system,
+      opened: () => this.#wakePlanning(),
       changed: () => this.#changed(),
       redrivable: Math.min(redrivableFor(config.inboxRetention), redrivableFor(config.retention)),
       settled: this.#dispatcher.wake,
@@ -127,12 +130,14 @@ export class Planner implements Service {
     ];
     this.#loops = [
       this.#dispatcher.run(signal),
-      ...Array.from({ length: this.#config.planning }, () => this.#repeat('planning', 1_000, signal, () => this.#planNext(signal))),
-      this.#repeat('owed facts', 1_000, signal, () => payOwedFacts(this.#store, events, this.#platform.time.now(), signal)),
-      this.#repeat('scan', this.#config.scanEvery, signal, () => this.#scan(), true),
-      this.#repeat('purge', PURGE_EVERY, signal, () => this.#purge(signal), true),
-      this.#repeat('reconcile', this.#config.reconcileEvery, signal, () => this.#reconcile(), true),
-      this.#repeat('look at the event broker', this.#config.reconcileEvery, signal, () => this.#tellManifests(), true),
+      ...Array.from({ length: this.#config.planning }, () =>
+        this.#repeat('planning', 1_000, signal, () => this.#planNext(signal), this.#planning),
+      ),
+      this.#repeat('owed facts', 1_000, signal, () => payOwedFacts(this.#store, events, this.#platform.time.now(), signal), this.#caring),
+      this.#repeat('scan', this.#config.scanEvery, signal, () => this.#scan()),
+      this.#repeat('purge', PURGE_EVERY, signal, () => this.#purge(signal)),
+      this.#repeat('reconcile', this.#config.reconcileEvery, signal, () => this.#reconcile()),
+      this.#repeat('look at the event broker', this.#config.reconcileEvery, signal, () => this.#tellManifests()),
     ];
     this.#started = true;
   }
@@ -172,6 +177,8 @@ export class Planner implements Service {
       const run = await this.#store.claimRun(this.#names, this.#config.lease);
       const job = run && this.#platform.jobs.get(run.job);
       if (!run || !job || signal.aborted) return;
+      // Where one run waits there may be more.
+      this.#wakePlanning();
       const { work, events, time, database, log } = this.#platform;
       const store = this.#store;
       const result = await withLease(run, { store, time, lease: this.#config.lease }, signal, (held) =>
@@ -264,19 +271,25 @@ export class Planner implements Service {
 
   #changed(): void {
     this.#dispatcher.wake();
-    for (const wake of this.#wakes) wake();
+    for (const loop of this.#caring) loop.woken.abort();
+    this.#wakePlanning();
   }
 
-  /** Runs `work` now, then whenever something changed, at least every `every` ms (with jitter); survives its failures. */
-  async #repeat(what: string, every: number, signal: AbortSignal, work: () => Promise<void>, onlyTimed = false): Promise<void> {
+  /** One of the loops that rest looks for a run, and wakes the next when it finds one; when all are at work, each looks once more. */
+  #wakePlanning(): void {
+    const resting = [...this.#planning].find((loop) => loop.resting && !loop.woken.signal.aborted);
+    for (const loop of resting ? [resting] : this.#planning) loop.woken.abort();
+  }
+
+  /** Runs `work` now, then at least every `every` ms (with jitter), and when one of `loops` is woken; survives its failures. */
+  async #repeat(what: string, every: number, signal: AbortSignal, work: () => Promise<void>, loops?: Set<Loop>): Promise<void> {
     const { time, random, log } = this.#platform;
     const trouble = new Trouble(what, random, log);
     while (!signal.aborted) {
-      const woken = new AbortController();
-      const wake = () => woken.abort();
-      if (!onlyTimed) this.#wakes.add(wake);
+      const loop: Loop = { woken: new AbortController(), resting: false };
+      loops?.add(loop);
       let pause = every * (0.75 + random() / 2);
-      let until = AbortSignal.any([signal, woken.signal]);
+      let until = AbortSignal.any([signal, loop.woken.signal]);
       try {
         await work();
         trouble.over();
@@ -284,10 +297,18 @@ export class Planner implements Service {
         if (signal.aborted) break;
         const rest = trouble.met(error);
         // What has changed meanwhile would fail as well.
-        if (!onlyTimed) [pause, until] = [rest, AbortSignal.any([signal])];
+        if (loops) [pause, until] = [rest, AbortSignal.any([signal])];
+        loops?.delete(loop);
       }
+      loop.resting = true;
       await time.sleep(pause, until);
-      this.#wakes.delete(wake);
+      loops?.delete(loop);
     }
   }
+}
+
+/** One round of a loop that can be woken. */
+interface Loop {
+  readonly woken: AbortController;
+  resting: boolean;
 }

@@ -143,5 +143,5 @@ class WorkerDatabase implements PgliteDatabase {
 
 /** Parameters as `pg` would send them: arrays and Dates pass, other objects become JSON text where PGlite expects it. */
 function plain(params: readonly unknown[] | undefined): unknown[] | undefined {
-  return params?.map((value) => (value === undefined ? null : value));
+  return params?.map((value) => (value === undefined ? null : Buffer.isBuffer(value) ? value.toString() : value));
 }

@@ -1,6 +1,6 @@
 import type { ChunkSettled, Instant, JobManifest, Milliseconds, RunClosed, Trace } from '@millrace/core';
 import { type Database, jsonb } from '@millrace/postgres';
-import { type BuiltChunk, CLAIM_BYTES } from '../domain/chunk-builder.ts';
+import { type BuiltChunk, CLAIM_BYTES, keysIn } from '../domain/chunk-builder.ts';
 import type {
   AdmittedTicks,
   ChunkClaim,
@@ -19,6 +19,11 @@ import { redriveRun } from './postgres-redrive.ts';
 
 /** A chunk that was claimed and whose message the broker has not confirmed by then is due again: its planner may be gone. */
 const CONFIRM_BY = `now() + interval '15 seconds'`;
+/**
+ * For what may be forgotten when the database crashes: its commit does not wait for the disk. A forgotten claim of a run fences out whoever
+ * held it, and a forgotten mark of a chunk has it sent again.
+ */
+const UNFLUSHED = `unflushed as (select set_config('synchronous_commit', 'off', true))`;
 const ms = (column: string) => `(extract(epoch from ${column}) * 1000)::float8`;
 
 /** PlanStore on PostgreSQL and PGlite. SKIP LOCKED and the plan epoch let any number of planners share it. */
@@ -52,8 +57,9 @@ export class PostgresPlanStore implements PlanStore {
 
   async claimRun(jobs: readonly string[], lease: Milliseconds): Promise<PlanningRun | undefined> {
     const { rows } = await this.#db.query<RunRow>(
-      `update planner.runs r set state = 'planning', plan_epoch = plan_epoch + 1, lease_until = now() + $2 * interval '1 millisecond'
-       where run_id = (
+      `with ${UNFLUSHED}
+       update planner.runs r set state = 'planning', plan_epoch = plan_epoch + 1, lease_until = now() + $2 * interval '1 millisecond'
+       from unflushed where run_id = (
          select run_id from planner.runs
          where job = any($1::text[]) and (state = 'opened' and (lease_until is null or lease_until < now()) or state = 'planning' and lease_until < now())
          order by opened_at, nominal limit 1 for update skip locked)
@@ -239,8 +245,9 @@ export class PostgresPlanStore implements PlanStore {
   async confirmChunks(chunks: readonly (ChunkId & { readonly attempt: number })[]): Promise<void> {
     // Whose message it was does not matter: one of this attempt is in the broker.
     await this.#db.query(
-      `update planner.chunks c set emitted_at = now()
-       from unnest($1::text[], $2::integer[], $3::integer[], $4::integer[]) as u (run_id, generation, seq, attempt)
+      `with ${UNFLUSHED}
+       update planner.chunks c set emitted_at = now()
+       from unflushed, unnest($1::text[], $2::integer[], $3::integer[], $4::integer[]) as u (run_id, generation, seq, attempt)
        where c.run_id = u.run_id and c.generation = u.generation and c.seq = u.seq and c.attempt = u.attempt
          and c.state = 'emitted' and c.emitted_at is null`,
       [chunks.map((c) => c.runId), chunks.map((c) => c.generation), chunks.map((c) => c.seq), chunks.map((c) => c.attempt)],
@@ -442,8 +449,4 @@ interface ChunkRow {
   outcomes: string | null;
   payload: string | null;
   trace: Trace;
-}
-
-function keysIn(payload: string): string[] {
-  return (JSON.parse(payload) as [string, unknown][]).map(([key]) => key);
 }

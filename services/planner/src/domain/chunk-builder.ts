@@ -2,7 +2,7 @@ import { MillraceError, whyNotJson } from '@millrace/core';
 
 /** Items per chunk, and bytes: a message stays inside one AMQP frame of 128 KiB. */
 export const CHUNK_ITEMS = 500;
-export const CHUNK_BYTES = 96 * 1024;
+export const CHUNK_BYTES = 112 * 1024;
 /** What an item may have to travel with its chunk; a bigger one stays in the plan, and its processor fetches it. */
 export const ITEM_BYTES = 256 * 1024;
 export const CLAIM_BYTES = CHUNK_BYTES + ITEM_BYTES;
@@ -11,9 +11,13 @@ export const LARGEST_ITEM = 16 * 1024 * 1024;
 export interface BuiltChunk {
   readonly seq: number;
   readonly size: number;
-  /** JSON array of [key, data]. */
-  readonly payload: string;
-  readonly keys: readonly string[];
+  /** JSON array of [key, data], in UTF-8: as it is stored and as it travels. */
+  readonly payload: Buffer;
+}
+
+/** The keys of a payload, in order. */
+export function keysIn(payload: string | Buffer): string[] {
+  return (JSON.parse(payload.toString()) as [string, unknown][]).map(([key]) => key);
 }
 
 /** PostgreSQL, which lists keys, has no NUL and no half of a surrogate pair in its texts. */
@@ -55,9 +59,10 @@ export class ChunkBuilder {
   }
 
   get size(): number {
-    return this.#keys.length;
+    return this.#texts.length;
   }
 
+  /** Of the chunk that is not cut yet. */
   get openKeys(): readonly string[] {
     return this.#keys;
   }
@@ -76,13 +81,13 @@ export class ChunkBuilder {
     this.#keys.push(key);
     this.#texts.push(text);
     this.#bytes += bytes;
-    return this.#keys.length >= this.#limit || this.#bytes >= CHUNK_BYTES ? this.cut() : undefined;
+    return this.#texts.length >= this.#limit || this.#bytes >= CHUNK_BYTES ? this.cut() : undefined;
   }
 
   /** The chunk so far, or undefined when it is empty. */
   cut(): BuiltChunk | undefined {
-    if (this.#keys.length === 0) return undefined;
-    const chunk = { seq: this.#seq++, size: this.#keys.length, payload: `[${this.#texts.join(',')}]`, keys: this.#keys };
+    if (this.#texts.length === 0) return undefined;
+    const chunk = { seq: this.#seq++, size: this.#texts.length, payload: Buffer.from(`[${this.#texts.join(',')}]`) };
     this.#keys = [];
     this.#texts = [];
     this.#bytes = 0;

@@ -6,7 +6,7 @@ export const EMIT_LIMIT = 5;
 /** Chunks sent again because they may be lost: a tenth of what is sent anyway, and one a second when nothing is. */
 export const REEMITS: BudgetPolicy = { share: 0.1, perSecond: 1, burst: 100 };
 
-/** Chunks that a consumer may hold, at most: more than a processor ever prefetches by default. */
+/** Chunks that a consumer may hold: twice what a processor takes of a job whose chunks are slow. */
 const HELD = 8;
 const SHORTEST: Milliseconds = 30_000;
 /** Brokers take a message back that was not acknowledged for 30 minutes: nobody holds one for longer. */

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { type BuiltChunk, CHUNK_BYTES, ChunkBuilder } from './chunk-builder.ts';
+import { type BuiltChunk, CHUNK_BYTES, ChunkBuilder, keysIn } from './chunk-builder.ts';
 import { KeySet } from './key-set.ts';
 
 const keys = fc.array(fc.oneof(fc.string({ minLength: 1, maxLength: 6 }), fc.stringMatching(/^[ab]{1,3}$/)), { maxLength: 300 });
@@ -46,14 +46,16 @@ test('chunks hold the items in order, each once, within the limits, numbered wit
       expect(builder.cut()).toBeUndefined();
       expect(chunks.map(({ seq }) => seq)).toEqual(chunks.map((_, i) => first + i));
       expect(
-        chunks.flatMap(({ payload }) => (JSON.parse(payload) as [string, string][]).map(([key, data]) => ({ key, size: data.length }))),
+        chunks.flatMap(({ payload }) =>
+          (JSON.parse(payload.toString()) as [string, string][]).map(([key, data]) => ({ key, size: data.length })),
+        ),
       ).toEqual(list);
       for (const chunk of chunks) {
         expect(chunk.size).toBeGreaterThan(0);
         expect(chunk.size).toBeLessThanOrEqual(limit);
-        expect(chunk.keys).toHaveLength(chunk.size);
+        expect(keysIn(chunk.payload)).toHaveLength(chunk.size);
         // Only its last item may reach beyond the bytes that a chunk is to hold.
-        const bytes = (JSON.parse(chunk.payload) as unknown[])
+        const bytes = (JSON.parse(chunk.payload.toString()) as unknown[])
           .slice(0, -1)
           .reduce<number>((sum, item) => sum + JSON.stringify(item).length, 0);
         expect(bytes).toBeLessThan(CHUNK_BYTES);
