@@ -13,6 +13,7 @@ export const POINTS: Readonly<Record<Role, readonly string[]>> = {
     'plan.registerJob',
     'plan.admitTicks',
     'plan.admitRun',
+    'plan.admitClaimed',
     'plan.claimRun',
     'plan.appendChunks',
     'plan.seal',

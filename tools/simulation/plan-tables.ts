@@ -100,6 +100,11 @@ export class PlanTables implements Immediate<PlanStore> {
     return this.#insertRun(run, 'opened');
   }
 
+  admitClaimed(run: NewRun, lease: Milliseconds): PlanningRun | undefined {
+    const row = this.#insertRun(run, 'opened') ? this.runs.get(run.runId) : undefined;
+    return row && this.#claim(row, lease);
+  }
+
   claimRun(jobs: readonly string[], lease: Milliseconds): PlanningRun | undefined {
     const now = this.#now();
     let oldest: RunRow | undefined;
@@ -109,11 +114,14 @@ export class PlanTables implements Immediate<PlanStore> {
       if (!(run.state === 'opened' ? free || run.leaseUntil === undefined : run.state === 'planning' && free)) continue;
       if (!oldest || run.openedAt < oldest.openedAt) oldest = run;
     }
-    if (!oldest) return undefined;
-    oldest.state = 'planning';
-    oldest.epoch++;
-    oldest.leaseUntil = now + lease;
-    return planningOf(oldest);
+    return oldest && this.#claim(oldest, lease);
+  }
+
+  #claim(run: RunRow, lease: Milliseconds): PlanningRun {
+    run.state = 'planning';
+    run.epoch++;
+    run.leaseUntil = this.#now() + lease;
+    return planningOf(run);
   }
 
   appendChunks({ runId, epoch }: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, emittedBelow: number): boolean {

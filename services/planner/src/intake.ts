@@ -25,7 +25,7 @@ import type { Admissions } from './admissions.ts';
 import { AdmitSpans } from './admit-spans.ts';
 import type { ChunkSizes } from './domain/chunk-sizes.ts';
 import { retryDelay } from './domain/retry-delay.ts';
-import type { NewRun, NextSending, PlanStore } from './plan-store.ts';
+import type { NewRun, NextSending, PlanningRun, PlanStore } from './plan-store.ts';
 
 export interface IntakeParts {
   readonly store: PlanStore;
@@ -36,6 +36,8 @@ export interface IntakeParts {
   readonly system: string;
   /** Called when runs were opened: only planning waits for that. */
   readonly opened: () => void;
+  /** Makes room for a run that is planned here at once; undefined when nobody is free. */
+  readonly reserve: () => Reservation | undefined;
   /** Called when a row has been written that planning, dispatch or owed facts may wait for. */
   readonly changed: () => void;
   /** How old a run may be to be redriven. */
@@ -44,6 +46,12 @@ export interface IntakeParts {
   readonly settled: () => void;
   /** Told how long the chunks of each job took. */
   readonly sizes: ChunkSizes;
+}
+
+/** Somebody waits for a run to plan, and is to be told which, or that there is none after all. */
+export interface Reservation {
+  readonly lease: Milliseconds;
+  take(run: PlanningRun | undefined): void;
 }
 
 /** The fact of a closed run may overtake those of its last chunks. If they are lost, the reconciler asks for them again. */
@@ -56,6 +64,7 @@ export class Intake {
   readonly #random: () => number;
   readonly #log: Logger;
   readonly #opened: () => void;
+  readonly #reserve: () => Reservation | undefined;
   readonly #changed: () => void;
   readonly #redrivable: Milliseconds;
   readonly #settled: () => void;
@@ -64,7 +73,7 @@ export class Intake {
   /** Which broker the messages come from, for spans. */
   readonly #system: string;
 
-  constructor({ store, jobs, random, log, admissions, system, opened, changed, settled, sizes, redrivable }: IntakeParts) {
+  constructor({ store, jobs, random, log, admissions, system, opened, reserve, changed, settled, sizes, redrivable }: IntakeParts) {
     this.#redrivable = redrivable;
     this.#store = store;
     this.#admissions = admissions;
@@ -73,6 +82,7 @@ export class Intake {
     this.#random = random;
     this.#log = log;
     this.#opened = opened;
+    this.#reserve = reserve;
     this.#changed = changed;
     this.#settled = settled;
     this.#sizes = sizes;
@@ -119,7 +129,7 @@ export class Intake {
       message: { system: this.#system, destination: triggerSubject(data.job) },
       parent: () => read.message.trace,
     });
-    const opened = await this.#store.admitRun({
+    const opened = await this.#admit({
       runId,
       tick,
       nominal: data.at ?? null,
@@ -130,9 +140,25 @@ export class Intake {
       trace: spans.traceOf(runId),
     });
     if (opened) spans.end([runId]);
-    this.#opened();
     return done;
   };
+
+  /** A planner that is free takes the run as it admits it: one commit less before the first item. */
+  async #admit(run: NewRun): Promise<boolean> {
+    const reservation = this.#reserve();
+    if (!reservation) {
+      const opened = await this.#store.admitRun(run);
+      if (opened) this.#opened();
+      return opened;
+    }
+    let claimed: PlanningRun | undefined;
+    try {
+      claimed = await this.#store.admitClaimed(run, reservation.lease);
+    } finally {
+      reservation.take(claimed);
+    }
+    return claimed !== undefined;
+  }
 
   redrive = async (delivery: Delivery): Promise<Verdict> => {
     const read = Redrive.read(delivery);

@@ -113,6 +113,19 @@ export function planStoreContract(name: string, open: () => PlanStore, model: ()
       for (const runId of opened) expect(Date.parse(runId.slice(runId.indexOf('@') + 1))).toBeLessThanOrEqual(await store.now());
     });
 
+    test('a run that is admitted and taken at once is opened once, and nobody else’s until its lease is over', async () => {
+      const store = open();
+      const manifest = manifestOf();
+      await store.registerJob(manifest, START);
+      const run = newRun(manifest, 'k');
+      const own = (await store.admitClaimed(run, OVER)) as PlanningRun;
+      expect(own).toMatchObject({ runId: run.runId, params: run.params, epoch: 1, nextSeq: 0, failures: 0 });
+      expect([await store.admitClaimed(run, HOUR), await store.admitRun(run)]).toEqual([undefined, false]);
+      const heir = await store.claimRun([manifest.name], HOUR);
+      expect(heir).toEqual({ ...own, epoch: 2 });
+      expect(await store.claimRun([manifest.name], HOUR)).toBeUndefined();
+    });
+
     test('a planner that has lost its run changes nothing', async () => {
       const store = open();
       const manifest = manifestOf();
@@ -229,7 +242,10 @@ async function answersOf(store: PlanStore, random: Random, manifests: readonly J
         break;
       case 3:
       case 4: {
-        const got = await store.claimRun(names, random.pick([HOUR, HOUR, OVER]));
+        const lease = random.pick([HOUR, HOUR, OVER]);
+        const got = random.chance(0.3)
+          ? await store.admitClaimed(newRun(random.pick(manifests), random.pick(['one', 'two', 'three'])), lease)
+          : await store.claimRun(names, lease);
         if (got) held.push(got);
         if (got) known.set(got.runId, got);
         answer = got && { ...got, openedAt: 0 };

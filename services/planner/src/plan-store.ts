@@ -12,6 +12,8 @@ export interface PlanStore {
   admitTicks(manifest: JobManifest, until: Instant, traceOf: (runId: string) => Trace): Promise<AdmittedTicks>;
   /** Opens a run unless it exists. */
   admitRun(run: NewRun): Promise<boolean>;
+  /** Opens a run unless it exists, and takes it for planning: `admitRun` and `claimRun` in one. */
+  admitClaimed(run: NewRun, lease: Milliseconds): Promise<PlanningRun | undefined>;
 
   /** Takes the oldest run that waits for planning, or whose planner has gone, and fences out any earlier holder. */
   claimRun(jobs: readonly string[], lease: Milliseconds): Promise<PlanningRun | undefined>;

@@ -10,11 +10,11 @@ import { Dispatcher, ensureQueue } from './dispatcher.ts';
 import { affordable, type Budget, earn, openBudget, spend } from './domain/budget.ts';
 import { ChunkSizes } from './domain/chunk-sizes.ts';
 import { EMIT_LIMIT, patienceWith, REEMITS } from './domain/lost-work.ts';
-import { Intake } from './intake.ts';
+import { Intake, type Reservation } from './intake.ts';
 import { withLease } from './lease.ts';
 import { payOwedFacts } from './owed-facts.ts';
 import { planRun } from './plan-run.ts';
-import type { PlanStore } from './plan-store.ts';
+import type { PlanningRun, PlanStore } from './plan-store.ts';
 import { Trouble } from './trouble.ts';
 
 /** Settled chunks that come in numbers are folded this far apart; the window of a run is wide enough for that. */
@@ -54,6 +54,8 @@ export class Planner implements Service {
   /** Loops that care for whatever changes, and those that plan; the ones that rest come first. */
   readonly #caring = new Set<Loop>();
   readonly #planning = new Set<Loop>();
+  /** Runs that were admitted here and taken at once. */
+  readonly #admitted: PlanningRun[] = [];
   #started = false;
 
   constructor(platform: Platform, config: PlannerConfig, store: PlanStore) {
@@ -83,6 +85,7 @@ export class Planner implements Service {
       admissions: this.#admissions,
       system: platform.events.system,
       opened: () => this.#wakePlanning(),
+      reserve: () => this.#reserve(),
       changed: () => this.#changed(),
       redrivable: Math.min(redrivableFor(config.inboxRetention), redrivableFor(config.retention)),
       settled: this.#dispatcher.wake,
@@ -148,6 +151,7 @@ export class Planner implements Service {
     stopping.abort();
     await Promise.all(this.#subscriptions.map((subscription) => subscription.drain()));
     await Promise.all(this.#loops);
+    for (const run of this.#admitted.splice(0)) await this.#store.postponePlanning(run, 0).catch(() => undefined);
     this.#started = false;
   }
 
@@ -174,7 +178,7 @@ export class Planner implements Service {
 
   async #planNext(signal: AbortSignal): Promise<void> {
     for (;;) {
-      const run = await this.#store.claimRun(this.#names, this.#config.lease);
+      const run = this.#admitted.shift() ?? (await this.#store.claimRun(this.#names, this.#config.lease));
       const job = run && this.#platform.jobs.get(run.job);
       if (!run || !job || signal.aborted) return;
       // Where one run waits there may be more.
@@ -275,9 +279,25 @@ export class Planner implements Service {
     this.#wakePlanning();
   }
 
+  /** Keeps one of the loops that rest for a run that is about to be admitted. */
+  #reserve(): Reservation | undefined {
+    const loop = [...this.#planning].find(isResting);
+    if (!loop || this.#stopping?.signal.aborted) return undefined;
+    loop.resting = false;
+    return {
+      lease: this.#config.lease,
+      take: (run) => {
+        if (run) this.#admitted.push(run);
+        // It may have woken by itself meanwhile.
+        if (this.#planning.has(loop)) loop.woken.abort();
+        else this.#wakePlanning();
+      },
+    };
+  }
+
   /** One of the loops that rest looks for a run, and wakes the next when it finds one; when all are at work, each looks once more. */
   #wakePlanning(): void {
-    const resting = [...this.#planning].find((loop) => loop.resting && !loop.woken.signal.aborted);
+    const resting = [...this.#planning].find(isResting);
     for (const loop of resting ? [resting] : this.#planning) loop.woken.abort();
   }
 
@@ -311,4 +331,8 @@ export class Planner implements Service {
 interface Loop {
   readonly woken: AbortController;
   resting: boolean;
+}
+
+function isResting({ resting, woken }: Loop): boolean {
+  return resting && !woken.signal.aborted;
 }

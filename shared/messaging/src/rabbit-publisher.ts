@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { type Envelope, MillraceError, messageOf } from '@millrace/core';
 import type { ChannelModel, ConfirmChannel } from 'amqplib';
 import type { PublishOptions } from './ports.ts';
@@ -45,6 +46,8 @@ export class RabbitPublisher {
   }
 
   async publish(messages: readonly Envelope[], { signal }: Pick<PublishOptions, 'signal'> = {}): Promise<void> {
+    // Each message on its way listens.
+    if (signal) setMaxListeners(0, signal);
     const confirmed: Promise<void>[] = [];
     let failure: unknown;
     for (const message of messages) {

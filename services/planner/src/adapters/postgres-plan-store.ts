@@ -26,6 +26,9 @@ const CONFIRM_BY = `now() + interval '15 seconds'`;
 const UNFLUSHED = `unflushed as (select set_config('synchronous_commit', 'off', true))`;
 const ms = (column: string) => `(extract(epoch from ${column}) * 1000)::float8`;
 
+const PLANNING_RUN = `run_id, job, tick, ${ms('nominal')} as nominal, cause, params, item_limit, manifest, ${ms('opened_at')} as opened_at,
+  trace, plan_epoch, cursor, next_seq, items, duplicates, plan_failures`;
+
 /** PlanStore on PostgreSQL and PGlite. SKIP LOCKED and the plan epoch let any number of planners share it. */
 export class PostgresPlanStore implements PlanStore {
   readonly #db: Database;
@@ -55,6 +58,27 @@ export class PostgresPlanStore implements PlanStore {
     return insertRun(this.#db, run, 'opened');
   }
 
+  async admitClaimed(run: NewRun, lease: Milliseconds): Promise<PlanningRun | undefined> {
+    const { rows } = await this.#db.query<RunRow>(
+      `insert into planner.runs (run_id, job, tick, nominal, cause, params, item_limit, manifest, state, trace, opened_at, plan_epoch, lease_until)
+       values ($1, $2, $3, to_timestamp($4::float8 / 1000), $5, $6, $7, $8, 'planning', $9, now(), 1, now() + $10 * interval '1 millisecond')
+       on conflict (run_id) do nothing returning ${PLANNING_RUN}`,
+      [
+        run.runId,
+        run.manifest.name,
+        run.tick,
+        run.nominal,
+        run.cause,
+        JSON.stringify(run.params),
+        run.limit ?? null,
+        JSON.stringify(run.manifest),
+        JSON.stringify(run.trace),
+        lease,
+      ],
+    );
+    return rows[0] && planningRun(rows[0]);
+  }
+
   async claimRun(jobs: readonly string[], lease: Milliseconds): Promise<PlanningRun | undefined> {
     const { rows } = await this.#db.query<RunRow>(
       `with ${UNFLUSHED}
@@ -63,31 +87,10 @@ export class PostgresPlanStore implements PlanStore {
          select run_id from planner.runs
          where job = any($1::text[]) and (state = 'opened' and (lease_until is null or lease_until < now()) or state = 'planning' and lease_until < now())
          order by opened_at, nominal limit 1 for update skip locked)
-       returning run_id, job, tick, ${ms('nominal')} as nominal, cause, params, item_limit, manifest, ${ms('opened_at')} as opened_at,
-         trace, plan_epoch, cursor, next_seq, items, duplicates, plan_failures`,
+       returning ${PLANNING_RUN}`,
       [jobs, lease],
     );
-    const row = rows[0];
-    return (
-      row && {
-        runId: row.run_id,
-        job: row.job,
-        tick: row.tick,
-        nominal: row.nominal === null ? null : Math.round(row.nominal),
-        cause: row.cause,
-        params: row.params,
-        limit: row.item_limit === null ? undefined : Number(row.item_limit),
-        manifest: row.manifest,
-        openedAt: Math.floor(row.opened_at),
-        trace: row.trace,
-        epoch: row.plan_epoch,
-        cursor: row.cursor ?? undefined,
-        nextSeq: row.next_seq,
-        items: Number(row.items),
-        duplicates: Number(row.duplicates),
-        failures: row.plan_failures,
-      }
-    );
+    return rows[0] && planningRun(rows[0]);
   }
 
   async appendChunks(run: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, emittedBelow: number): Promise<boolean> {
@@ -413,6 +416,27 @@ export class PostgresPlanStore implements PlanStore {
     );
     return new Map(rows.map((row) => [row.job, Math.max(0, row.age)]));
   }
+}
+
+function planningRun(row: RunRow): PlanningRun {
+  return {
+    runId: row.run_id,
+    job: row.job,
+    tick: row.tick,
+    nominal: row.nominal === null ? null : Math.round(row.nominal),
+    cause: row.cause,
+    params: row.params,
+    limit: row.item_limit === null ? undefined : Number(row.item_limit),
+    manifest: row.manifest,
+    openedAt: Math.floor(row.opened_at),
+    trace: row.trace,
+    epoch: row.plan_epoch,
+    cursor: row.cursor ?? undefined,
+    nextSeq: row.next_seq,
+    items: Number(row.items),
+    duplicates: Number(row.duplicates),
+    failures: row.plan_failures,
+  };
 }
 
 interface RunRow {
