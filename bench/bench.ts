@@ -3,6 +3,7 @@
  * peers and the limits take turns on the same private servers; see docs/performance.md.
  *
  *     npm run bench -- --items 200000 --rounds 3 --only millrace,graphile-worker
+ *     npm run bench -- --builds before=../other-checkout --only before,millrace
  *     npm run bench -- --scenario latency,slow,failing,flat,recovery
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -13,7 +14,7 @@ import { chart } from './chart.ts';
 import type { Contender, Opened } from './contender.ts';
 import { cpuSeconds, peakMemory } from './cost.ts';
 import { limits } from './limits.ts';
-import { embedded, onServers, variants } from './millrace.ts';
+import { builtElsewhere, embedded, onServers } from './millrace.ts';
 import { peerContenders } from './peers.ts';
 import { type Measurement, summarise, table } from './report.ts';
 import { runScenarios } from './scenarios.ts';
@@ -24,8 +25,9 @@ const { values } = parseArgs({
   options: {
     items: { type: 'string', default: '50000' },
     rounds: { type: 'string', default: '3' },
-    warm: { type: 'string', default: '5000' },
+    warm: { type: 'string', default: '50000' },
     only: { type: 'string' },
+    builds: { type: 'string' },
     scenario: { type: 'string' },
     out: { type: 'string', default: 'bench/dist' },
   },
@@ -33,7 +35,8 @@ const { values } = parseArgs({
 const items = Number(values.items);
 const STATEMENTS = Boolean(process.env['BENCH_STATEMENTS']);
 const only = values.only?.split(',');
-const all: readonly Contender[] = [...variants, onServers(1), onServers(2), embedded, ...peerContenders, ...limits];
+const builds = values.builds?.split(',').map(builtElsewhere) ?? [];
+const all: readonly Contender[] = [...builds, onServers(1), onServers(2), embedded, ...peerContenders, ...limits];
 const contenders: Contender[] = all.filter(({ name }) => !only || only.includes(name));
 const unknown = only?.filter((name) => !all.some((contender) => contender.name === name)) ?? [];
 if (unknown.length > 0 || contenders.length === 0)
@@ -51,7 +54,8 @@ try {
   }
   if (STATEMENTS) await db.query('create extension if not exists pg_stat_statements');
   for (let round = 1; round <= Number(values.rounds); round++) {
-    for (const contender of round % 2 ? contenders : [...contenders].reverse()) {
+    // There and back, so that nobody is always behind the same one.
+    for (const contender of round % 2 === 1 ? contenders : contenders.toReversed()) {
       const measurement = await measure(contender, servers, db);
       measurements.push(measurement);
       process.stderr.write(`round ${round}: ${contender.label}: ${Math.round(items / measurement.seconds).toLocaleString('en')} items/s\n`);
@@ -75,7 +79,7 @@ writeFileSync(
 );
 process.stdout.write(table(summary, items, Number(values.rounds)));
 
-/** Fresh processes, a small run to warm them up, then the run that counts. */
+/** Fresh processes, a run that warms them up as those of production are, then the run that counts. */
 async function measure(contender: Contender, servers: Servers, db: Database): Promise<Measurement> {
   const opened = await contender.open(servers);
   try {

@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { done, RunClosed, Trigger } from '@millrace/core';
 import { connectJetStream, type EventBroker } from '@millrace/messaging';
 import { connectPostgres, migrate } from '@millrace/postgres';
 import { waitFor } from '@millrace/testing';
 import { migrationSets } from '../shared/cli/src/migrations.ts';
-import { BUNDLES, JOBS } from './bundles.ts';
+import { BUNDLES, type Bundles, bundlesIn, JOBS } from './bundles.ts';
 import { Child } from './child.ts';
 import type { Contender, Opened } from './contender.ts';
 import type { Servers } from './servers.ts';
@@ -25,6 +25,17 @@ export function onServers(processors: number): Contender {
   };
 }
 
+/** `name=folder`: another checkout, built before, to see what a change has brought. */
+export function builtElsewhere(text: string): Contender {
+  const [name = '', folder = ''] = text.split('=');
+  return {
+    ...onServers(1),
+    name,
+    label: `Millrace, ${name}`,
+    open: (servers) => openOnServers(servers, 1, {}, bundlesIn(resolve(folder))),
+  };
+}
+
 export interface OpenedOnServers extends Opened {
   readonly children: Readonly<Record<string, readonly Child[]>>;
   /** Triggers a run and waits for its end; resolves with the fact of it. */
@@ -35,7 +46,7 @@ export async function openOnServers(
   servers: Servers,
   processors: number,
   extra: Record<string, string> = {},
-  root?: string,
+  bundles: Bundles = BUNDLES,
 ): Promise<OpenedOnServers> {
   const db = await connectPostgres({ url: servers.postgres.url });
   await migrate(db, migrationSets);
@@ -51,7 +62,7 @@ export async function openOnServers(
     MILLRACE_HTTP_PORT: '0',
     ...extra,
   };
-  const start = (service: string) => new Child(root ? `${root}/services/${service}/dist/main.js` : (BUNDLES[service] ?? ''), [], env);
+  const start = (service: string) => new Child(bundles[service] ?? '', [], env);
   const children: Record<string, Child[]> = {
     clock: [start('clock')],
     planner: [start('planner')],
@@ -134,17 +145,3 @@ export const embedded: Contender = {
 function expectAll({ verdict, counts }: RunClosed, items: number): void {
   if (verdict !== 'succeeded' || counts.applied !== items) throw new Error(`${items} items ended as ${verdict} ${JSON.stringify(counts)}`);
 }
-
-/** AB */
-export const variants: Contender[] = (process.env['BENCH_AB'] ?? '')
-  .split(',')
-  .filter(Boolean)
-  .map((text) => {
-    const [name = '', root = '', ...pairs] = text.split('|');
-    return {
-      ...onServers(1),
-      name: `ab-${name}`,
-      label: `AB ${name}`,
-      open: (servers: Servers) => openOnServers(servers, 1, Object.fromEntries(pairs.map((pair) => pair.split('='))), root || undefined),
-    };
-  });
