@@ -25,13 +25,14 @@ const { values } = parseArgs({
   options: {
     items: { type: 'string', default: '50000' },
     rounds: { type: 'string', default: '3' },
-    warm: { type: 'string', default: '50000' },
+    warm: { type: 'string', default: '5' },
     only: { type: 'string' },
     builds: { type: 'string' },
     scenario: { type: 'string' },
     out: { type: 'string', default: 'bench/dist' },
   },
 });
+const WARM_ITEMS = 10_000;
 const items = Number(values.items);
 const STATEMENTS = Boolean(process.env['BENCH_STATEMENTS']);
 const only = values.only?.split(',');
@@ -79,12 +80,15 @@ writeFileSync(
 );
 process.stdout.write(table(summary, items, Number(values.rounds)));
 
-/** Fresh processes, a run that warms them up as those of production are, then the run that counts. */
+/** Fresh processes, `--warm` seconds of runs that warm them up as those of production are, then the run that counts. */
 async function measure(contender: Contender, servers: Servers, db: Database): Promise<Measurement> {
   const opened = await contender.open(servers);
   try {
     await empty(db);
-    await opened.run(Number(values.warm));
+    for (const until = performance.now() + Number(values.warm) * 1_000; performance.now() < until; ) {
+      await opened.run(WARM_ITEMS);
+      await empty(db);
+    }
     await empty(db);
     // What a contender before has left to be written must not be on this one's account.
     await db.query('checkpoint');
