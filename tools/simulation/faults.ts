@@ -25,7 +25,7 @@ export const POINTS: Readonly<Record<Role, readonly string[]>> = {
     'plan.confirmChunks',
     'plan.releaseUnconfirmed',
     'plan.releaseChunks',
-    'plan.nextDue',
+    'plan.waiting',
     'plan.settleChunks',
     'plan.closeRun',
     'plan.redrive',

@@ -26,6 +26,7 @@ import type {
   PlanProgress,
   PlanStore,
   RedriveRequest,
+  Waiting,
 } from '../../services/planner/src/plan-store.ts';
 import type { Mutants } from './mutants.ts';
 import { type ChunkRow, newChunk, newRun, planningOf, type RunRow, redriveFacts, type TickRow } from './plan-rows.ts';
@@ -278,15 +279,19 @@ export class PlanTables implements Immediate<PlanStore> {
     return released;
   }
 
-  nextDue(jobs: readonly string[]): Milliseconds | undefined {
+  waiting(jobs: readonly string[]): Waiting {
     const now = this.#now();
     let soonest: Instant | undefined;
+    let held = false;
     for (const run of this.runs.values()) {
       if (run.state === 'closed' || !jobs.includes(run.job)) continue;
-      for (const { state, dueAt } of run.chunks)
-        if (state === 'ready' && dueAt > now && (soonest === undefined || dueAt < soonest)) soonest = dueAt;
+      for (const { state, dueAt } of run.chunks) {
+        if (state !== 'ready') continue;
+        if (dueAt <= now) held = true;
+        else if (soonest === undefined || dueAt < soonest) soonest = dueAt;
+      }
     }
-    return soonest === undefined ? undefined : soonest - now;
+    return { due: soonest === undefined ? undefined : soonest - now, held };
   }
 
   settleChunks(settled: readonly (ChunkSettled & { next: NextSending | undefined })[]): void {

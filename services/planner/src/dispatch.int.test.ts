@@ -80,6 +80,10 @@ describe('dispatch from the table of chunks', () => {
     await addRun('a', 30);
     expect(names(await store.claimChunks({ ...FIRST, window: 3 })).sort()).toEqual(['a/0', 'a/1', 'a/2']);
     expect(await store.claimChunks({ ...FIRST, window: 3 })).toEqual([]);
+    expect([await store.waiting(['j']), await store.waiting(['k'])]).toEqual([
+      { due: undefined, held: true },
+      { due: undefined, held: false },
+    ]);
     await store.settleChunks([settled({ runId: 'a', generation: 0, seq: 1, attempt: 1, size: 2, job: 'j' } as DueChunk)]);
     expect(names(await store.claimChunks({ ...FIRST, window: 3 }))).toEqual(['a/3']);
   });
@@ -111,10 +115,12 @@ describe('dispatch from the table of chunks', () => {
     const [chunk] = await store.claimChunks(FIRST);
     await store.settleChunks([{ ...settled(chunk as DueChunk, { outcomes: '1a1f' }), next: { in: 60_000, attempt: 2 } }]);
     expect(await store.claimChunks(RETRY)).toEqual([]);
-    const wait = (await store.nextDue(['j'])) ?? 0;
+    const { due: wait, held } = await store.waiting(['j']);
+    expect(held).toBe(false);
     expect(wait).toBeGreaterThan(50_000);
     expect(wait).toBeLessThanOrEqual(60_000);
     await db.query(`update planner.chunks set due_at = now() - interval '1 ms'`);
+    expect(await store.waiting(['j'])).toEqual({ due: undefined, held: true });
     expect(await store.claimChunks(RETRY)).toEqual([expect.objectContaining({ attempt: 2, outcomes: '1a1f' })]);
   });
 

@@ -43,6 +43,8 @@ export class Dispatcher {
   #sent = 0;
   #wake: AbortController | undefined;
   #awake = false;
+  /** Chunks are due that may go as soon as others have settled. */
+  #held = false;
 
   constructor({ store, work, time, random, log, spans, jobs, window }: DispatcherParts) {
     this.#spans = spans;
@@ -59,6 +61,11 @@ export class Dispatcher {
   wake = (): void => {
     this.#awake = true;
     this.#wake?.abort();
+  };
+
+  /** Chunks have settled; `again` when items of theirs are to be tried again. Whoever rests and holds nothing back is left alone. */
+  settled = (again: boolean): void => {
+    if (again || this.#held || !this.#wake) this.wake();
   };
 
   /** First attempts that were sent since it was asked last. */
@@ -78,7 +85,8 @@ export class Dispatcher {
           this.#trouble.over();
           continue;
         }
-        const due = await this.#store.nextDue(this.#jobs);
+        const { due, held } = await this.#store.waiting(this.#jobs);
+        this.#held = held;
         this.#trouble.over();
         if (!this.#awake) await this.#pause(Math.min(IDLE, Math.max(due ?? IDLE, 5)), signal);
       } catch (error) {

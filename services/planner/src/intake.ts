@@ -42,8 +42,8 @@ export interface IntakeParts {
   readonly changed: () => void;
   /** How old a run may be to be redriven. */
   readonly redrivable: Milliseconds;
-  /** Called when chunks were settled: only dispatch waits for that. */
-  readonly settled: () => void;
+  /** Called when chunks were settled; `again`: items of theirs are to be tried again. Only dispatch waits for that. */
+  readonly settled: (again: boolean) => void;
   /** Told how long the chunks of each job took. */
   readonly sizes: ChunkSizes;
 }
@@ -67,7 +67,7 @@ export class Intake {
   readonly #reserve: () => Reservation | undefined;
   readonly #changed: () => void;
   readonly #redrivable: Milliseconds;
-  readonly #settled: () => void;
+  readonly #settled: (again: boolean) => void;
   readonly #sizes: ChunkSizes;
   readonly #admissions: Admissions;
   /** Which broker the messages come from, for spans. */
@@ -182,15 +182,14 @@ export class Intake {
 
   settled = async (deliveries: readonly Delivery[]): Promise<readonly Verdict[]> => {
     const reads = deliveries.map((delivery) => ChunkSettled.read(delivery));
-    await this.#store.settleChunks(
-      reads.flatMap((read) => (read.ok ? [{ ...read.message.data, next: this.#next(read.message.data) }] : [])),
-    );
+    const chunks = reads.flatMap((read) => (read.ok ? [{ ...read.message.data, next: this.#next(read.message.data) }] : []));
+    await this.#store.settleChunks(chunks);
     for (const read of reads) {
       if (!read.ok || read.message.data.attempt > 1 || read.message.data.generation > 0) continue;
       const { job, size, timing } = read.message.data;
       this.#sizes.learn(job, size, timing.process);
     }
-    this.#settled();
+    this.#settled(chunks.some(({ next }) => next !== undefined));
     return reads.map((read) => (read.ok ? done : park(read.reason)));
   };
 

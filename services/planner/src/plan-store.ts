@@ -43,8 +43,8 @@ export interface PlanStore {
   releaseUnconfirmed(jobs: readonly string[]): Promise<number>;
   /** Puts chunks back that could not be published. */
   releaseChunks(chunks: readonly ChunkId[]): Promise<void>;
-  /** Milliseconds until the next chunk of these jobs is due; undefined when none waits. */
-  nextDue(jobs: readonly string[]): Promise<Milliseconds | undefined>;
+  /** What waits of these jobs, after a claim that got nothing. */
+  waiting(jobs: readonly string[]): Promise<Waiting>;
 
   /** Folds settled chunks; those that are to be sent again get their due time. Idempotent. */
   settleChunks(settled: readonly (ChunkSettled & { next: NextSending | undefined })[]): Promise<void>;
@@ -85,6 +85,13 @@ export interface PlanStore {
   /** Seconds since the oldest run that is not closed was opened, by job. */
   oldestOpen(): Promise<ReadonlyMap<string, number>>;
   clearOwed(runId: string): Promise<void>;
+}
+
+export interface Waiting {
+  /** Milliseconds until the next chunk is due; undefined when none will be. */
+  readonly due: Milliseconds | undefined;
+  /** Chunks are due: the windows of their runs are full, or retries have to wait for first attempts. */
+  readonly held: boolean;
 }
 
 export interface AdmittedTicks {

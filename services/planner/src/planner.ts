@@ -88,7 +88,7 @@ export class Planner implements Service {
       reserve: () => this.#reserve(),
       changed: () => this.#changed(),
       redrivable: Math.min(redrivableFor(config.inboxRetention), redrivableFor(config.retention)),
-      settled: this.#dispatcher.wake,
+      settled: this.#dispatcher.settled,
       sizes: this.#sizes,
     });
     metrics

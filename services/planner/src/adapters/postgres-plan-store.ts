@@ -13,6 +13,7 @@ import type {
   PlanProgress,
   PlanStore,
   RedriveRequest,
+  Waiting,
 } from '../plan-store.ts';
 import { admitTicks, insertRun, openDependents, promoteWaiting } from './postgres-admission.ts';
 import { redriveRun } from './postgres-redrive.ts';
@@ -268,14 +269,16 @@ export class PostgresPlanStore implements PlanStore {
     return rowCount;
   }
 
-  async nextDue(jobs: readonly string[]): Promise<Milliseconds | undefined> {
-    const { rows } = await this.#db.query<{ wait: number | null }>(
-      `select ${ms('min(c.due_at) - now()')} as wait from planner.runs r cross join lateral (
-         select due_at from planner.chunks where run_id = r.run_id and state = 'ready' and attempt > 1 and due_at > now() order by due_at limit 1) c
+  async waiting(jobs: readonly string[]): Promise<Waiting> {
+    const isDue = (attempt: string) =>
+      `exists (select 1 from planner.chunks d where d.run_id = r.run_id and d.state = 'ready' and d.attempt ${attempt} and d.due_at <= now())`;
+    const { rows } = await this.#db.query<{ wait: number | null; held: boolean | null }>(
+      `select ${ms('min(c.due_at) - now()')} as wait, bool_or(${isDue('= 1')} or ${isDue('> 1')}) as held from planner.runs r left join lateral (
+         select due_at from planner.chunks where run_id = r.run_id and state = 'ready' and attempt > 1 and due_at > now() order by due_at limit 1) c on true
        where r.state in ('planning', 'running') and r.job = any($1::text[])`,
       [jobs],
     );
-    return rows[0]?.wait ?? undefined;
+    return { due: rows[0]?.wait ?? undefined, held: rows[0]?.held ?? false };
   }
 
   async settleChunks(settled: readonly (ChunkSettled & { next: NextSending | undefined })[]): Promise<void> {
