@@ -73,7 +73,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   async flat(servers, db) {
     return opened(servers, 1, async (millrace) => {
       const lines: string[] = [];
-      for (const items of [20_000, 138_398, 1_000_000, 5_000_000]) {
+      for (const items of [500_000, 138_398, 1_000_000, 5_000_000]) {
         await db.query(`truncate ${TABLE}`);
         const ms = await timed(() => millrace.trigger({ items }));
         const memory = Object.entries(await peakMemory(millrace.processes)).map(([name, peak]) => `${name} ${peak}`);

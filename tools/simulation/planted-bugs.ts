@@ -47,8 +47,8 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     patches: [
       {
         file: PROCESSOR,
-        find: 'await this.#facts.add({ ...told',
-        replace: 'await ((fact) => void this.#facts.add(fact).catch(() => undefined))({ ...told',
+        find: 'const untold = await this.#facts.add({ ...told',
+        replace: 'const untold = undefined as { error: unknown } | undefined; void this.#facts.add({ ...told',
       },
     ],
   },

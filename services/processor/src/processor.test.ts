@@ -750,6 +750,28 @@ test('a stop within its grace settles what items have brought and hands the rest
   expect(await applied()).toEqual(['k0']);
 });
 
+test('a fact that the broker does not take holds up no other', async () => {
+  let refused = 0;
+  const events = (real: EventBroker): EventBroker => ({
+    ...real,
+    connected: () => real.connected(),
+    close: () => real.close(),
+    subscribe: (...args) => real.subscribe(...args),
+    bucket: (name) => real.bucket(name),
+    publish: async (facts, options) => {
+      if (facts.some(({ id }) => id.startsWith('sync@manual:1/0/1/')) && refused++ < 3) throw new MillraceError('MR3013', 'too big');
+      await real.publish(facts, options);
+    },
+  });
+  const { send, fact } = await start(sampleJob({ process: copied, write: () => undefined }), events);
+  await send(...[0, 1, 2, 3].map((seq) => sampleChunk(1, { seq })));
+  const told = await Promise.all([1, 2, 3, 4].map(fact));
+  // It was refused with the others, alone, and alone once more when its chunk came again.
+  expect(refused).toBeGreaterThan(3);
+  expect(told.at(-1)?.seq).toBe(1);
+  expect(told.map(({ seq }) => seq).sort()).toEqual([0, 1, 2, 3]);
+});
+
 test('a processor holds four chunks of a job until one of them was quick', async () => {
   const ends: (() => void)[] = [];
   const process = (item: unknown) => new Promise((resolve) => ends.push(() => resolve(item)));

@@ -84,7 +84,8 @@ export class Processor implements Service {
   /** By inbox, and by job for sinks outside. */
   readonly #breakers = new Map<unknown, Breaker>();
   readonly #traces: ChunkTraces;
-  readonly #facts: Gather<Envelope, void>;
+  /** Answers with what went wrong, if anything. */
+  readonly #facts: Gather<Envelope, { readonly error: unknown } | undefined>;
   #subscriptions: Subscription[] = [];
   #state: 'new' | 'running' | 'stopped' = 'new';
   #stopping: Promise<void> | undefined;
@@ -97,10 +98,7 @@ export class Processor implements Service {
     // Every chunk in hand listens.
     setMaxListeners(0, this.#itemsOver.signal, this.#over.signal);
     this.#traces = new ChunkTraces(options.work.system, options.time);
-    this.#facts = new Gather<Envelope, void>(TOLD_TOGETHER, async (facts) => {
-      await options.events.publish(facts, { together: true, signal: this.#over.signal });
-      return [];
-    });
+    this.#facts = new Gather(TOLD_TOGETHER, (facts) => this.#tell(facts));
   }
 
   async start(): Promise<void> {
@@ -214,6 +212,20 @@ export class Processor implements Service {
     return breaker;
   }
 
+  /** One that the broker does not take must not hold up the others. */
+  async #tell(facts: readonly Envelope[]): Promise<readonly ({ readonly error: unknown } | undefined)[]> {
+    const { events } = this.#options;
+    const { signal } = this.#over;
+    try {
+      await events.publish(facts, { together: true, signal });
+      return [];
+    } catch (error) {
+      if (facts.length === 1) return [{ error }];
+      const apart = await Promise.allSettled(facts.map((fact) => events.publish([fact], { signal })));
+      return apart.map((told) => (told.status === 'rejected' ? { error: told.reason } : undefined));
+    }
+  }
+
   async #handle(delivery: Delivery, job: Job, { settle, trouble, log, quick }: Handling): Promise<Verdict> {
     const read = Chunk.read(delivery);
     if (!read.ok) return park(read.reason);
@@ -233,7 +245,8 @@ export class Processor implements Service {
         log.debug({ run: chunk.runId, key: failure.key, fingerprint: failure.fingerprint }, 'item failed');
       const told = ChunkSettled.envelope(fact, this.#options.time.now(), this.#traces.settled(trace, fact));
       // Event brokers drop an id that they have seen a moment ago; whoever sends a chunk again wants to be told again.
-      await this.#facts.add({ ...told, id: `${told.id}/${at}` });
+      const untold = await this.#facts.add({ ...told, id: `${told.id}/${at}` });
+      if (untold) throw untold.error;
       trouble.over();
       if (fact.timing.process < QUICK_MS) quick();
       return done;
