@@ -152,7 +152,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     patches: [
       {
         file: PLANNER,
-        find: "this.#repeat('reconcile', this.#config.reconcileEvery, signal, () => this.#reconcile()),",
+        find: "this.#timed.run('reconcile', this.#config.reconcileEvery, signal, () => this.#reconcile()),",
         replace: '',
       },
     ],

@@ -12,10 +12,10 @@ import { ChunkSizes } from './domain/chunk-sizes.ts';
 import { EMIT_LIMIT, patienceWith, REEMITS } from './domain/lost-work.ts';
 import { Intake, type Reservation } from './intake.ts';
 import { withLease } from './lease.ts';
+import { Loops } from './loops.ts';
 import { payOwedFacts } from './owed-facts.ts';
 import { planRun } from './plan-run.ts';
 import type { PlanningRun, PlanStore } from './plan-store.ts';
-import { Trouble } from './trouble.ts';
 
 /** Settled chunks that come in numbers are folded this far apart; the window of a run is wide enough for that. */
 const SETTLE_EVERY = 50;
@@ -51,9 +51,11 @@ export class Planner implements Service {
   #stopping: AbortController | undefined;
   #loops: Promise<void>[] = [];
   #subscriptions: Subscription[] = [];
-  /** Loops that care for whatever changes, and those that plan; the ones that rest come first. */
-  readonly #caring = new Set<Loop>();
-  readonly #planning = new Set<Loop>();
+  readonly #planning: Loops;
+  /** Wait for whatever changes. */
+  readonly #caring: Loops;
+  /** Wait for nothing but their time. */
+  readonly #timed: Loops;
   /** Runs that were admitted here and taken at once. */
   readonly #admitted: PlanningRun[] = [];
   #started = false;
@@ -65,6 +67,9 @@ export class Planner implements Service {
     this.#jobs = [...platform.jobs.values()];
     this.#names = [...platform.jobs.keys()];
     this.#reemits = openBudget(REEMITS, platform.time.now());
+    this.#planning = new Loops(platform);
+    this.#caring = new Loops(platform);
+    this.#timed = new Loops(platform);
     this.#admissions = new Admissions(store);
     this.#dispatchSpans = new DispatchSpans(platform.work.system);
     this.#dispatcher = new Dispatcher({
@@ -84,7 +89,7 @@ export class Planner implements Service {
       log: platform.log,
       admissions: this.#admissions,
       system: platform.events.system,
-      opened: () => this.#wakePlanning(),
+      opened: () => this.#planning.wakeOne(),
       reserve: () => this.#reserve(),
       changed: () => this.#changed(),
       redrivable: Math.min(redrivableFor(config.inboxRetention), redrivableFor(config.retention)),
@@ -133,14 +138,12 @@ export class Planner implements Service {
     ];
     this.#loops = [
       this.#dispatcher.run(signal),
-      ...Array.from({ length: this.#config.planning }, () =>
-        this.#repeat('planning', 1_000, signal, () => this.#planNext(signal), this.#planning),
-      ),
-      this.#repeat('owed facts', 1_000, signal, () => payOwedFacts(this.#store, events, this.#platform.time.now(), signal), this.#caring),
-      this.#repeat('scan', this.#config.scanEvery, signal, () => this.#scan()),
-      this.#repeat('purge', PURGE_EVERY, signal, () => this.#purge(signal)),
-      this.#repeat('reconcile', this.#config.reconcileEvery, signal, () => this.#reconcile()),
-      this.#repeat('look at the event broker', this.#config.reconcileEvery, signal, () => this.#tellManifests()),
+      ...Array.from({ length: this.#config.planning }, () => this.#planning.run('planning', 1_000, signal, () => this.#planNext(signal))),
+      this.#caring.run('owed facts', 1_000, signal, () => payOwedFacts(this.#store, events, this.#platform.time.now(), signal)),
+      this.#timed.run('scan', this.#config.scanEvery, signal, () => this.#scan()),
+      this.#timed.run('purge', PURGE_EVERY, signal, () => this.#purge(signal)),
+      this.#timed.run('reconcile', this.#config.reconcileEvery, signal, () => this.#reconcile()),
+      this.#timed.run('look at the event broker', this.#config.reconcileEvery, signal, () => this.#tellManifests()),
     ];
     this.#started = true;
   }
@@ -182,7 +185,7 @@ export class Planner implements Service {
       const job = run && this.#platform.jobs.get(run.job);
       if (!run || !job || signal.aborted) return;
       // Where one run waits there may be more.
-      this.#wakePlanning();
+      this.#planning.wakeOne();
       const { work, events, time, database, log } = this.#platform;
       const store = this.#store;
       const result = await withLease(run, { store, time, lease: this.#config.lease }, signal, (held) =>
@@ -275,64 +278,21 @@ export class Planner implements Service {
 
   #changed(): void {
     this.#dispatcher.wake();
-    for (const loop of this.#caring) loop.woken.abort();
-    this.#wakePlanning();
+    this.#caring.wakeAll();
+    this.#planning.wakeOne();
   }
 
   /** Keeps one of the loops that rest for a run that is about to be admitted. */
   #reserve(): Reservation | undefined {
-    const loop = [...this.#planning].find(isResting);
-    if (!loop || this.#stopping?.signal.aborted) return undefined;
-    loop.resting = false;
-    return {
-      lease: this.#config.lease,
-      take: (run) => {
-        if (run) this.#admitted.push(run);
-        // It may have woken by itself meanwhile.
-        if (this.#planning.has(loop)) loop.woken.abort();
-        else this.#wakePlanning();
-      },
-    };
-  }
-
-  /** One of the loops that rest looks for a run, and wakes the next when it finds one; when all are at work, each looks once more. */
-  #wakePlanning(): void {
-    const resting = [...this.#planning].find(isResting);
-    for (const loop of resting ? [resting] : this.#planning) loop.woken.abort();
-  }
-
-  /** Runs `work` now, then at least every `every` ms (with jitter), and when one of `loops` is woken; survives its failures. */
-  async #repeat(what: string, every: number, signal: AbortSignal, work: () => Promise<void>, loops?: Set<Loop>): Promise<void> {
-    const { time, random, log } = this.#platform;
-    const trouble = new Trouble(what, random, log);
-    while (!signal.aborted) {
-      const loop: Loop = { woken: new AbortController(), resting: false };
-      loops?.add(loop);
-      let pause = every * (0.75 + random() / 2);
-      let until = AbortSignal.any([signal, loop.woken.signal]);
-      try {
-        await work();
-        trouble.over();
-      } catch (error) {
-        if (signal.aborted) break;
-        const rest = trouble.met(error);
-        // What has changed meanwhile would fail as well.
-        if (loops) [pause, until] = [rest, AbortSignal.any([signal])];
-        loops?.delete(loop);
+    const wake = this.#stopping?.signal.aborted ? undefined : this.#planning.reserve();
+    return (
+      wake && {
+        lease: this.#config.lease,
+        take: (run) => {
+          if (run) this.#admitted.push(run);
+          wake();
+        },
       }
-      loop.resting = true;
-      await time.sleep(pause, until);
-      loops?.delete(loop);
-    }
+    );
   }
-}
-
-/** One round of a loop that can be woken. */
-interface Loop {
-  readonly woken: AbortController;
-  resting: boolean;
-}
-
-function isResting({ resting, woken }: Loop): boolean {
-  return resting && !woken.signal.aborted;
 }
