@@ -18,10 +18,10 @@ function sim(...args: string[]): Promise<string> {
   });
 }
 
-test('500 seeds: nothing lost, nothing doubled, nothing stuck, and every fault struck at every place', async () => {
-  const output = await sim('--seeds', '500');
+test('800 seeds: nothing lost, nothing doubled, nothing stuck, and every fault struck at every place', async () => {
+  const output = await sim('--seeds', '800');
   console.log(output);
-  expect(output).toContain('500 seeds');
+  expect(output).toContain('800 seeds');
   expect(output).toContain('0 lost, 0 doubled, 0 stuck; every fault struck at every place');
 }, 600_000);
 

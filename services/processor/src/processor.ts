@@ -178,10 +178,11 @@ export class Processor implements Service {
   }
 
   async #subscribe(job: Job, prefetch: number, handle: Handler): Promise<void> {
-    if (prefetch <= 0 || this.#state === 'stopped') return;
-    this.#subscriptions.push(
-      await this.#options.work.subscribe(chunkQueue(job.name), { durable: 'processor', prefetch, batch: 1 }, handle),
-    );
+    if (prefetch <= 0) return;
+    const subscription = await this.#options.work.subscribe(chunkQueue(job.name), { durable: 'processor', prefetch, batch: 1 }, handle);
+    // It may have been stopped meanwhile: then nobody else would end this one.
+    if (this.#state === 'stopped') await subscription.drain();
+    else this.#subscriptions.push(subscription);
   }
 
   async #purge(): Promise<void> {
