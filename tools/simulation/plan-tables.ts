@@ -470,9 +470,9 @@ export class PlanTables implements Immediate<PlanStore> {
     return oldest;
   }
 
-  clearOwed(runId: string): void {
+  clearOwed(runId: string, told: number): void {
     const run = this.runs.get(runId);
-    if (run) run.owed = false;
+    if (run?.facts.length === told) run.owed = false;
   }
 
   /** The run, as long as nobody else has taken it. */

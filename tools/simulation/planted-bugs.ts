@@ -203,7 +203,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
       {
         file: 'services/planner/src/owed-facts.ts',
         find: 'for (const { runId, facts, trace } of await store.owedFacts(100)) {',
-        replace: 'for (const { runId, facts, trace } of await store.owedFacts(100)) {\n    await store.clearOwed(runId);',
+        replace: 'for (const { runId, facts, trace } of await store.owedFacts(100)) {\n    await store.clearOwed(runId, facts.length);',
       },
     ],
   },

@@ -22,6 +22,6 @@ export async function payOwedFacts(store: PlanStore, events: Publisher, at: Inst
       facts.map((fact) => factEnvelope(fact, at, trace)),
       { signal },
     );
-    await store.clearOwed(runId);
+    await store.clearOwed(runId, facts.length);
   }
 }

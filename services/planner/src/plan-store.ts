@@ -84,7 +84,8 @@ export interface PlanStore {
   owedFacts(limit: number): Promise<readonly { runId: string; facts: readonly OwedFact[]; trace: Trace }[]>;
   /** Seconds since the oldest run that is not closed was opened, by job. */
   oldestOpen(): Promise<ReadonlyMap<string, number>>;
-  clearOwed(runId: string): Promise<void>;
+  /** The first `told` facts of a run are with the stream. Where it has more by now, a redrive has added some: those are still owed. */
+  clearOwed(runId: string, told: number): Promise<void>;
 }
 
 export interface Waiting {

@@ -409,8 +409,8 @@ export class PostgresPlanStore implements PlanStore {
     return rows.map((row) => ({ runId: row.run_id, facts: row.facts, trace: row.trace }));
   }
 
-  async clearOwed(runId: string): Promise<void> {
-    await this.#db.query(`update planner.runs set owed = false where run_id = $1`, [runId]);
+  async clearOwed(runId: string, told: number): Promise<void> {
+    await this.#db.query(`update planner.runs set owed = false where run_id = $1 and jsonb_array_length(facts) = $2`, [runId, told]);
   }
 
   async oldestOpen(): Promise<ReadonlyMap<string, number>> {
