@@ -32,6 +32,7 @@ const { values } = parseArgs({
     out: { type: 'string', default: 'bench/dist' },
   },
 });
+/** Small runs, so that nobody warms up for much longer than asked. */
 const WARM_ITEMS = 10_000;
 const items = Number(values.items);
 const STATEMENTS = Boolean(process.env['BENCH_STATEMENTS']);
@@ -89,7 +90,6 @@ async function measure(contender: Contender, servers: Servers, db: Database): Pr
       await opened.run(WARM_ITEMS);
       await empty(db);
     }
-    await empty(db);
     // What a contender before has left to be written must not be on this one's account.
     await db.query('checkpoint');
     const processes = { ...opened.processes, ...serverProcesses(servers, contender.uses) };

@@ -27,7 +27,8 @@ export function onServers(processors: number): Contender {
 
 /** `name=folder`: another checkout, built before, to see what a change has brought. */
 export function builtElsewhere(text: string): Contender {
-  const [name = '', folder = ''] = text.split('=');
+  const [name, folder] = text.split('=');
+  if (!name || !folder) throw new Error(`--builds ${text}: give name=folder of a checkout whose services are built`);
   return {
     ...onServers(1),
     name,
@@ -76,7 +77,7 @@ export async function openOnServers(
     },
   );
   const events = await connectJetStream({ url: servers.nats.url });
-  const runs = await followRuns(events);
+  const runs = await triggerer(events);
   return {
     processes: Object.fromEntries(Object.entries(children).map(([name, list]) => [name, list.map(({ pid }) => pid)])),
     children,
@@ -92,8 +93,8 @@ export async function openOnServers(
   };
 }
 
-/** Starts runs and hears of their end, as any program beside Millrace would. */
-async function followRuns(events: EventBroker) {
+/** Triggers runs and waits for their `run.closed`, with nothing but the event broker. */
+async function triggerer(events: EventBroker) {
   const waiting = new Map<string, (closed: RunClosed) => void>();
   const subscription = await events.subscribe('millrace.facts.run.closed.>', { durable: `bench-${process.pid}` }, async (deliveries) =>
     deliveries.map((delivery) => {

@@ -39,5 +39,6 @@ test('what is cut off or was made by somebody else is refused as a whole', () =>
     Buffer.from('no\n2\nno\n4\n'),
   ])
     expect(() => unbundle({ ...together, body })).toThrow(SyntaxError);
+  expect(() => unbundle({ ...together, headers: { [BUNDLE_HEADER]: '0' }, body: new Uint8Array() })).toThrow(SyntaxError);
   expect(() => unbundle({ ...together, headers: { [BUNDLE_HEADER]: '3' } })).toThrow('a bundle of 3 messages holds 2');
 });

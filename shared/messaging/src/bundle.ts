@@ -47,7 +47,8 @@ export function unbundle({ subject, headers, body }: Envelope): readonly Envelop
     parts.push({ id, subject, headers: own, body: text });
     from = next;
   }
-  if (parts.length !== Number(count)) throw new SyntaxError(`a bundle of ${count} messages holds ${parts.length}`);
+  // Nobody would ever answer for a message that holds none.
+  if (parts.length === 0 || parts.length !== Number(count)) throw new SyntaxError(`a bundle of ${count} messages holds ${parts.length}`);
   return parts;
 }
 

@@ -65,23 +65,18 @@ export async function admitTicks(
 }
 
 export async function insertRun(db: Queryable, run: NewRun, state: 'opened' | 'waiting'): Promise<boolean> {
-  const { rowCount } = await db.query(
-    `insert into planner.runs (run_id, job, tick, nominal, cause, params, item_limit, manifest, state, trace, opened_at)
-     values ($1, $2, $3, to_timestamp($4::float8 / 1000), $5, $6, $7, $8, $9, $10, now()) on conflict (run_id) do nothing`,
-    [
-      run.runId,
-      run.manifest.name,
-      run.tick,
-      run.nominal,
-      run.cause,
-      JSON.stringify(run.params),
-      run.limit ?? null,
-      JSON.stringify(run.manifest),
-      state,
-      JSON.stringify(run.trace),
-    ],
-  );
+  const { rowCount } = await db.query(INSERT_RUN('0', 'null'), [...runValues(run), state]);
   return rowCount === 1;
+}
+
+/** A run that nobody has heard of; its values are those of `runValues`, then its state, then whatever the two expressions ask for. */
+export const INSERT_RUN = (epoch: string, leaseUntil: string) =>
+  `insert into planner.runs (run_id, job, tick, nominal, cause, params, item_limit, manifest, trace, state, opened_at, plan_epoch, lease_until)
+   values ($1, $2, $3, to_timestamp($4::float8 / 1000), $5, $6, $7, $8, $9, $10, now(), ${epoch}, ${leaseUntil}) on conflict (run_id) do nothing`;
+
+export function runValues({ runId, manifest, tick, nominal, cause, params, limit, trace }: NewRun): unknown[] {
+  const [json, about, context] = [params, manifest, trace].map((value) => JSON.stringify(value));
+  return [runId, manifest.name, tick, nominal, cause, json, limit ?? null, about, context];
 }
 
 /** Opens the oldest waiting run of a job once nothing of it runs any more. */

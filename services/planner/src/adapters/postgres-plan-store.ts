@@ -15,7 +15,7 @@ import type {
   RedriveRequest,
   Waiting,
 } from '../plan-store.ts';
-import { admitTicks, insertRun, openDependents, promoteWaiting } from './postgres-admission.ts';
+import { admitTicks, INSERT_RUN, insertRun, openDependents, promoteWaiting, runValues } from './postgres-admission.ts';
 import { redriveRun } from './postgres-redrive.ts';
 
 /** A chunk that was claimed and whose message the broker has not confirmed by then is due again: its planner may be gone. */
@@ -61,21 +61,8 @@ export class PostgresPlanStore implements PlanStore {
 
   async admitClaimed(run: NewRun, lease: Milliseconds): Promise<PlanningRun | undefined> {
     const { rows } = await this.#db.query<RunRow>(
-      `insert into planner.runs (run_id, job, tick, nominal, cause, params, item_limit, manifest, state, trace, opened_at, plan_epoch, lease_until)
-       values ($1, $2, $3, to_timestamp($4::float8 / 1000), $5, $6, $7, $8, 'planning', $9, now(), 1, now() + $10 * interval '1 millisecond')
-       on conflict (run_id) do nothing returning ${PLANNING_RUN}`,
-      [
-        run.runId,
-        run.manifest.name,
-        run.tick,
-        run.nominal,
-        run.cause,
-        JSON.stringify(run.params),
-        run.limit ?? null,
-        JSON.stringify(run.manifest),
-        JSON.stringify(run.trace),
-        lease,
-      ],
+      `${INSERT_RUN('1', `now() + $11 * interval '1 millisecond'`)} returning ${PLANNING_RUN}`,
+      [...runValues(run), 'planning', lease],
     );
     return rows[0] && planningRun(rows[0]);
   }

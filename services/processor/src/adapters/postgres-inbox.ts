@@ -66,7 +66,7 @@ export class PostgresInbox implements Inbox {
         [JSON.stringify(entries.map(recordOf))],
         table,
         columns,
-        entries.length === 1 && entries[0] ? entries[0].values : entries.flatMap(({ values }) => values),
+        entries.flatMap(({ values }) => values),
       )
       .then(({ rows }) => {
         // All of one transaction are settled at the same instant.
@@ -231,26 +231,10 @@ function valuesOf(chunk: Chunk, settled: Settled, timing: Timing): unknown[] {
   ];
 }
 
+/** By column, and the instant that the fence is compared with. */
 function recordOf({ chunk, settled, timing }: Entry): Record<string, unknown> {
-  const [run_id, generation, seq, attempt, outcomes, failures, skips, retry_after, queued_ms, process_ms, commit_ms] = valuesOf(
-    chunk,
-    settled,
-    timing,
-  );
-  const timings = { retry_after, queued_ms, process_ms, commit_ms };
-  return {
-    run_id,
-    generation,
-    seq,
-    attempt,
-    outcomes,
-    failures,
-    skips,
-    ...timings,
-    job: chunk.job,
-    size: chunk.size,
-    opened_at: chunk.openedAt,
-  };
+  const values = [...valuesOf(chunk, settled, timing), chunk.job, chunk.size];
+  return { ...Object.fromEntries(INSERT_COLUMNS.split(', ').map((column, i) => [column, values[i]])), opened_at: chunk.openedAt };
 }
 
 function whole(milliseconds: number): number {
