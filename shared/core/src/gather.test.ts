@@ -16,31 +16,38 @@ function held(most: number) {
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
-test('the first goes alone and at once, what comes meanwhile goes together, each with its own answer', async () => {
+test('what comes at once goes together, and what comes meanwhile with the next, each with its own answer', async () => {
   const { gather, calls } = held(3);
-  const answers = [1, 2, 3, 4, 5].map((input) => gather.add(input));
-  expect(calls.map(({ inputs }) => inputs)).toEqual([[1]]);
-  calls[0]?.end();
-  expect(await answers[0]).toBe('<1>');
-  expect(calls[1]?.inputs).toEqual([2, 3, 4]);
-  calls[1]?.end();
-  expect(await Promise.all(answers.slice(1, 4))).toEqual(['<2>', '<3>', '<4>']);
-  expect(calls[2]?.inputs).toEqual([5]);
-  calls[2]?.end();
-  expect(await answers[4]).toBe('<5>');
+  const answers = [1, 2].map((input) => gather.add(input));
+  await Promise.resolve();
+  expect(calls.map(({ inputs }) => inputs)).toEqual([[1, 2]]);
+  answers.push(...[3, 4, 5, 6].map((input) => gather.add(input)));
   await turn();
-  void gather.add(6);
-  expect(calls[3]?.inputs).toEqual([6]);
+  expect(calls).toHaveLength(1);
+  calls[0]?.end();
+  expect(await Promise.all(answers.slice(0, 2))).toEqual(['<1>', '<2>']);
+  expect(calls[1]?.inputs).toEqual([3, 4, 5]);
+  calls[1]?.end();
+  expect(await Promise.all(answers.slice(2, 5))).toEqual(['<3>', '<4>', '<5>']);
+  expect(calls[2]?.inputs).toEqual([6]);
+  calls[2]?.end();
+  expect(await answers[5]).toBe('<6>');
+  await turn();
+  void gather.add(7);
+  await Promise.resolve();
+  expect(calls[3]?.inputs).toEqual([7]);
 });
 
 test('a call that fails, fails for all that went with it, and for nobody else', async () => {
   const { gather, calls } = held(10);
-  const answers = [1, 2, 3].map((input) => gather.add(input));
+  const first = gather.add(1);
+  await turn();
+  const answers = [2, 3].map((input) => gather.add(input));
   calls[0]?.end();
-  await answers[0];
+  await first;
   const late = gather.add(4);
   calls[1]?.end(new Error('away'));
-  for (const answer of answers.slice(1)) await expect(answer).rejects.toThrow('away');
+  for (const answer of answers) await expect(answer).rejects.toThrow('away');
   await turn();
   expect(calls[2]?.inputs).toEqual([4]);
   calls[2]?.end();

@@ -1,6 +1,6 @@
 /**
- * Lets what comes while a call is under way go together with the next one: the busier, the larger the groups; alone nobody waits.
- * A rejected call rejects for all that went with it.
+ * Lets what comes at once go together, and what comes while a call is under way with the next one: the busier, the larger the groups;
+ * alone nobody waits. A rejected call rejects for all that went with it.
  */
 export class Gather<In, Out> {
   readonly #call: (inputs: readonly In[]) => Promise<readonly Out[]>;
@@ -23,6 +23,8 @@ export class Gather<In, Out> {
 
   async #work(): Promise<void> {
     this.#calling = true;
+    // What one event has set going arrives in the same microtask: chunks committed together tell their facts together.
+    await undefined;
     while (this.#waiting.length > 0) {
       const group = this.#waiting.splice(0, this.#most);
       try {
