@@ -1,4 +1,4 @@
-import { decodeStates, type ItemState, mergeState, OUTCOMES, outcomeOf, sumCounts } from '@millrace/core';
+import { decodeStates, type ItemState, keysIn, mergeState, OUTCOMES, outcomeOf, sumCounts } from '@millrace/core';
 import { REASON_HEADER } from '../../shared/messaging/src/parking.ts';
 import type { Book } from './ledger-tables.ts';
 import type { RunRow } from './plan-rows.ts';
@@ -63,7 +63,7 @@ function checkRun(world: World, run: RunRow, book: Book): string[] {
   const known = new Map(plan.items.map((item) => [item.id, item]));
   for (const chunk of run.chunks) {
     if (chunk.generation > 0) continue;
-    const keys = (JSON.parse(chunk.payload ?? '[]') as [string, unknown][]).map(([key]) => key);
+    const keys = keysIn(chunk.payload ?? '[]');
     const merged = new Array<ItemState>(chunk.size).fill('-');
     let inboxMerged: ItemState[] | undefined;
     for (let generation = 0; generation <= run.generation; generation++) {

@@ -6,6 +6,7 @@ import {
   formatInstant,
   type Instant,
   type JobManifest,
+  keysIn,
   type Milliseconds,
   type RunClosed,
   runIdOf,
@@ -196,7 +197,7 @@ export class PlanTables implements Immediate<PlanStore> {
     return stored
       .sort((a, b) => a.seq - b.seq)
       .slice(0, chunks)
-      .map(({ seq, payload }) => ({ seq, keys: (JSON.parse(payload ?? '[]') as [string, unknown][]).map(([key]) => key) }));
+      .map(({ seq, payload }) => ({ seq, keys: keysIn(payload ?? '[]') }));
   }
 
   claimChunks({ jobs, window, limit, kind, throttled }: ChunkClaim): DueChunk[] {

@@ -1,11 +1,11 @@
-import { codeOf, type Envelope, MillraceError, messageOf, noCounts, type Time } from '@millrace/core';
+import { codeOf, type Envelope, keysIn, MillraceError, messageOf, noCounts, type Time } from '@millrace/core';
 import type { Publisher } from '@millrace/messaging';
 import { parentOf, traceOf } from '@millrace/runtime';
 import { context as activeContext, type Span, SpanStatusCode, trace } from '@opentelemetry/api';
 import { checkpoint, type ItemsContext, isCheckpoint, type Job } from 'millrace';
 import { encodeChunk } from './chunk-message.ts';
 import type { DispatchSpans } from './dispatch-spans.ts';
-import { type BuiltChunk, ChunkBuilder, CLAIM_BYTES, keysIn, keyText } from './domain/chunk-builder.ts';
+import { type BuiltChunk, ChunkBuilder, CLAIM_BYTES, keyText } from './domain/chunk-builder.ts';
 import { LostRun, untilAborted } from './lease.ts';
 import { factEnvelope } from './owed-facts.ts';
 import type { OwedFact, PlanningRun, PlanProgress, PlanStore } from './plan-store.ts';
@@ -172,19 +172,19 @@ class Planning {
       return true;
     }
     if (this.#run.limit !== undefined && this.#items >= this.#run.limit) return false;
-    const key = this.#job.key(item);
+    const key = this.#job.key(item) as string | number; // or it is refused here:
     const text = keyText(key, this.#job.name, this.#index++);
     const sighting = this.#keys.sight(key, text, this.#builder.seq);
-    return typeof sighting === 'string' ? this.#sighted(sighting, text, item) : sighting.then((late) => this.#sighted(late, text, item));
+    return typeof sighting === 'string' ? this.#sighted(sighting, key, item) : sighting.then((late) => this.#sighted(late, key, item));
   }
 
-  #sighted(sighting: Sighting, key: string, item: unknown): true | Promise<true> {
+  #sighted(sighting: Sighting, key: string | number, item: unknown): true | Promise<true> {
     if (sighting === 'new') return this.#add(key, item);
     if (sighting === 'duplicate') this.#duplicates++;
     return true;
   }
 
-  #add(key: string, item: unknown): true | Promise<true> {
+  #add(key: string | number, item: unknown): true | Promise<true> {
     const { time } = this.#context;
     if (this.#builder.size === 0) this.#bufferedSince = time.now();
     const chunk = this.#builder.add(key, item);

@@ -1,17 +1,17 @@
-import { type Chunk, itemIdOf } from '@millrace/core';
+import { type Chunk, type ChunkItem, itemIdOf, keyOf } from '@millrace/core';
 import { type Log, type ProcessContext, type Reject, reject, type Skip, skip } from 'millrace';
 
 /** What `process` is given beside the item. Whatever costs something is made when it is first asked for. */
 export class ItemContext implements ProcessContext {
   readonly #chunk: Chunk;
-  readonly #key: string;
+  readonly #item: ChunkItem;
   readonly log: Log;
   #itemId: string | undefined;
   #abort: AbortController | undefined;
 
-  constructor(chunk: Chunk, key: string, log: Log) {
+  constructor(chunk: Chunk, item: ChunkItem, log: Log) {
     this.#chunk = chunk;
-    this.#key = key;
+    this.#item = item;
     this.log = log;
   }
 
@@ -30,7 +30,7 @@ export class ItemContext implements ProcessContext {
   }
 
   get itemId(): string {
-    this.#itemId ??= itemIdOf(this.#chunk.runId, this.#key);
+    this.#itemId ??= itemIdOf(this.#chunk.runId, keyOf(this.#item));
     return this.#itemId;
   }
 

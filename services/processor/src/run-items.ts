@@ -1,4 +1,13 @@
-import { type Chunk, type Instant, type JobManifest, type Milliseconds, MillraceError, type Time, whyNotJson } from '@millrace/core';
+import {
+  type Chunk,
+  type ChunkItem,
+  type Instant,
+  type JobManifest,
+  type Milliseconds,
+  MillraceError,
+  type Time,
+  whyNotJson,
+} from '@millrace/core';
 import { isReject, isSkip, type Job, type Log } from 'millrace';
 import { classifyError, cut } from './domain/classify-error.ts';
 import { fail, noResults, type Results } from './domain/results.ts';
@@ -109,12 +118,12 @@ class ItemsUnderWay {
   /** True while the item holds its slot. */
   #start(index: number, now: Instant): boolean {
     const { job, chunk, log, watch } = this.#run;
-    const [key, data] = chunk.items[index] as [string, unknown];
-    const context = new ItemContext(chunk, key, log);
+    const item = chunk.items[index] as ChunkItem;
+    const context = new ItemContext(chunk, item, log);
     let value: unknown;
     watch.entering(index);
     try {
-      value = job.process(data, context);
+      value = job.process(item[1], context);
     } catch (error) {
       watch.left();
       this.#thrown(index, error);

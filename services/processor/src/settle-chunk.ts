@@ -1,10 +1,12 @@
 import {
   type Chunk,
+  type ChunkItem,
   type ChunkSettled,
   effectIdOf,
   encodeStates,
   Gather,
   itemIdOf,
+  keyOf,
   type Milliseconds,
   MillraceError,
   messageOf,
@@ -136,6 +138,7 @@ export class SettleChunk {
     const processedAll = trace.enter('process');
     const results = await context.with(trace.context, () => this.#run(chunk, todo, again));
     processedAll();
+    forgetData(chunk);
     if (todo.every((index) => results.states[index] === undefined)) return undefined;
     const committed = trace.enter('commit');
     const { sink } = this.#job;
@@ -281,7 +284,7 @@ export class SettleChunk {
   /** Sinks outside of a database take effects before the row is stored: at least once, with stable ids. */
   async #writeOutside(chunk: Chunk, results: Results, sink: Extract<Sink, { kind: 'function' }>, patience: Patience): Promise<void> {
     const write = (effects: readonly unknown[], slice: readonly number[]) => {
-      const effectIds = slice.map((index) => effectIdOf(itemIdOf(chunk.runId, (chunk.items[index] as [string, unknown])[0]), sink.name));
+      const effectIds = slice.map((index) => effectIdOf(itemIdOf(chunk.runId, keyOf(chunk.items[index] as ChunkItem)), sink.name));
       return sink.write(effects, { runId: chunk.runId, job: chunk.job, signal: this.#signal, effectIds });
     };
     for (const slice of this.#slices(results, results.todo))
@@ -336,6 +339,11 @@ export class SettleChunk {
     }
     return slices;
   }
+}
+
+/** What the logic was given is done with. Kept until the commit, it would be copied by each collection of garbage until then. */
+function forgetData({ items }: Chunk): void {
+  for (const item of items) item[1] = undefined;
 }
 
 function compareChunks(a: Chunk, b: Chunk): number {

@@ -84,6 +84,20 @@ export const Redrive = define(
   (r) => ({ id: `${r.runId}/redrive/${r.generation}`, subject: redriveSubject(r.job) }),
 );
 
+/** An item as it is planned, stored and sent: its key as the source gave it, and its data. */
+const ChunkItem = Type.Tuple([Type.Union([Type.String({ minLength: 1 }), Type.Number()]), Type.Unknown()]);
+export type ChunkItem = Static<typeof ChunkItem>;
+
+/** The text of an item's key, which identifies the item: 1 and "1" are the same. */
+export function keyOf([key]: ChunkItem): string {
+  return String(key);
+}
+
+/** The keys of a stored list of items, in order. */
+export function keysIn(items: string | Buffer): string[] {
+  return (JSON.parse(items.toString()) as ChunkItem[]).map(keyOf);
+}
+
 /**
  * Work: items of one run. `size` is the number of items of the whole chunk; when only some of them travel (a retry, a
  * redrive) `positions` names their places in it.
@@ -107,7 +121,7 @@ export const Chunk = define(
     positions: Type.Optional(Type.Array(Count)),
     /** The items are too big to travel: whoever processes them fetches them from the plan. */
     claim: Type.Optional(Type.Literal(true)),
-    items: Type.Array(Type.Tuple([Type.String({ minLength: 1 }), Type.Unknown()])),
+    items: Type.Array(ChunkItem),
   }),
   (c) => ({ id: `${chunkIdOf(c.runId, c.generation, c.seq)}/${c.attempt}`, subject: chunkQueue(c.job) }),
 );

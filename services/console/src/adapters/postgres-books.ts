@@ -1,4 +1,4 @@
-import { type Milliseconds, noCounts, OUTCOMES } from '@millrace/core';
+import { keysIn, type Milliseconds, noCounts, OUTCOMES } from '@millrace/core';
 import type { Queryable } from '@millrace/postgres';
 import type { Books, BooksReport } from '../books.ts';
 import {
@@ -228,6 +228,6 @@ async function keysOf(db: Queryable, runId: string, seq: number, positions: read
     'select payload from planner.chunks where run_id = $1 and generation = 0 and seq = $2',
     [runId, seq],
   );
-  const items = JSON.parse(rows[0]?.payload ?? '[]') as [string, unknown][];
-  return positions.slice(0, MAX_KEYS).flatMap((position) => items[position]?.[0] ?? []);
+  const keys = keysIn(rows[0]?.payload ?? '[]');
+  return positions.slice(0, MAX_KEYS).flatMap((position) => keys[position] ?? []);
 }

@@ -1,6 +1,6 @@
-import type { ChunkSettled, Instant, JobManifest, Milliseconds, RunClosed, Trace } from '@millrace/core';
+import { type ChunkSettled, type Instant, type JobManifest, keysIn, type Milliseconds, type RunClosed, type Trace } from '@millrace/core';
 import { type Database, jsonb } from '@millrace/postgres';
-import { type BuiltChunk, CLAIM_BYTES, keysIn } from '../domain/chunk-builder.ts';
+import { type BuiltChunk, CLAIM_BYTES } from '../domain/chunk-builder.ts';
 import type {
   AdmittedTicks,
   ChunkClaim,

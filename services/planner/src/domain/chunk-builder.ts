@@ -15,11 +15,6 @@ export interface BuiltChunk {
   readonly payload: Buffer;
 }
 
-/** The keys of a payload, in order. */
-export function keysIn(payload: string | Buffer): string[] {
-  return (JSON.parse(payload.toString()) as [string, unknown][]).map(([key]) => key);
-}
-
 /** PostgreSQL, which lists keys, has no NUL and no half of a surrogate pair in its texts. */
 const UNSTORABLE = /[\0\p{Cs}]/u;
 
@@ -40,7 +35,7 @@ export class ChunkBuilder {
   #limit: number;
   readonly #largest: number;
   #seq: number;
-  #keys: string[] = [];
+  #keys: (string | number)[] = [];
   #texts: string[] = [];
   #bytes = 0;
 
@@ -64,11 +59,14 @@ export class ChunkBuilder {
 
   /** Of the chunk that is not cut yet. */
   get openKeys(): readonly string[] {
-    return this.#keys;
+    return this.#keys.map(String);
   }
 
-  /** Adds an item; returns the chunk when that filled it. */
-  add(key: string, data: unknown): BuiltChunk | undefined {
+  /**
+   * Adds an item; returns the chunk when that filled it. A key that is a number stays one: a parser makes every short string unique
+   * in its process, which takes as long as the rest of a small item.
+   */
+  add(key: string | number, data: unknown): BuiltChunk | undefined {
     const why = whyNotJson(data);
     if (why) throw new MillraceError('MR1006', `item "${key}" of job "${this.#job}": ${why}`);
     const text = JSON.stringify([key, data]);

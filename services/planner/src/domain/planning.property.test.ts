@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals';
+import { keysIn } from '@millrace/core';
 import fc from 'fast-check';
-import { type BuiltChunk, CHUNK_BYTES, ChunkBuilder, keysIn } from './chunk-builder.ts';
+import { type BuiltChunk, CHUNK_BYTES, ChunkBuilder, keyText } from './chunk-builder.ts';
 import { KeySet } from './key-set.ts';
 
 const keys = fc.array(fc.oneof(fc.string({ minLength: 1, maxLength: 6 }), fc.stringMatching(/^[ab]{1,3}$/)), { maxLength: 300 });
@@ -62,5 +63,28 @@ test('chunks hold the items in order, each once, within the limits, numbered wit
       }
     }),
     { numRuns: 200 },
+  );
+});
+
+test('a key that is a number is stored as one, and every key is read as the text that identifies it', () => {
+  const numbers = fc.double({ noNaN: true, noDefaultInfinity: true });
+  fc.assert(
+    fc.property(
+      fc.array(
+        fc.oneof(
+          numbers,
+          fc.integer(),
+          fc.string({ minLength: 1 }).filter((text) => !/[\0\p{Cs}]/u.test(text)),
+        ),
+        { minLength: 1, maxLength: 50 },
+      ),
+      (given) => {
+        const builder = new ChunkBuilder('job', 0);
+        for (const key of given) builder.add(key, null);
+        const payload = builder.cut()?.payload ?? Buffer.of();
+        expect((JSON.parse(payload.toString()) as [unknown, unknown][]).map(([key]) => typeof key)).toEqual(given.map((key) => typeof key));
+        expect(keysIn(payload)).toEqual(given.map((key, index) => keyText(key, 'job', index)));
+      },
+    ),
   );
 });

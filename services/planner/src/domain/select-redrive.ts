@@ -1,4 +1,4 @@
-import { type Counts, decodeStates, encodeStates, type ItemState, noCounts, outcomeOf } from '@millrace/core';
+import { type Counts, decodeStates, encodeStates, type ItemState, keysIn, noCounts, outcomeOf } from '@millrace/core';
 
 /** What a redrive takes by default. Indeterminate items may have had their effect: they need an explicit wish. */
 const REDRIVEN: readonly ItemState[] = ['x', 'r', 'c', 'e'];
@@ -43,7 +43,7 @@ export function selectRedrive(
         groups[position] = layer.failures?.[String(position)];
       }
     }
-    const keys = selection.keys && (JSON.parse(ofChunk[0]?.payload ?? '[]') as [string, unknown][]).map(([key]) => key);
+    const keys = selection.keys && keysIn(ofChunk[0]?.payload ?? '[]');
     const taken = states.map((state, position): ItemState => {
       const wanted =
         REDRIVEN.includes(state) &&

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { extname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { getHeapStatistics } from 'node:v8';
-import { MillraceError, messageOf } from '@millrace/core';
+import { type ChunkItem, MillraceError, messageOf } from '@millrace/core';
 import type { Logger } from '@millrace/runtime';
 import type { ItemResult } from '../domain/results.ts';
 import type { IsolatedEnd, IsolatedWork, Isolation } from '../isolation.ts';
@@ -186,7 +186,7 @@ class Child {
     const order: ChildWork = {
       work,
       job: job.name,
-      chunk: { ...rest, items: todo.map((index) => chunk.items[index] as [string, unknown]) },
+      chunk: { ...rest, items: todo.map((index) => chunk.items[index] as ChunkItem) },
       concurrency,
       budget,
     };

@@ -1,4 +1,4 @@
-import type { Chunk, Failure, ItemState } from '@millrace/core';
+import { type Chunk, type ChunkItem, type Failure, type ItemState, keyOf } from '@millrace/core';
 import { type Blame, isTransient } from './classify-error.ts';
 import { fingerprintOf } from './fingerprint.ts';
 import { positionOf } from './todo.ts';
@@ -85,7 +85,7 @@ export function mergeResults(chunk: Chunk, before: Settled | undefined, results:
     if (reason !== undefined) skips[reason] = (Object.hasOwn(skips, reason) ? (skips[reason] as number) : 0) + 1;
     const blame = results.blames.get(index);
     if (!blame) continue;
-    const [key] = chunk.items[index] as [string, unknown];
+    const key = keyOf(chunk.items[index] as ChunkItem);
     failures.push({ position, key, ...fingerprintOf(chunk.job, blame.class, blame.message), message: blame.message, class: blame.class });
     if (blame.retryAfter !== undefined) retryAfter = Math.max(retryAfter ?? 0, blame.retryAfter);
   }
