@@ -10,8 +10,8 @@ import {
   type Trace,
   verdictOf,
 } from '@millrace/core';
-import { addCounts, type ChunkRow, chunkKey, type FailureRow, foldChunks } from '../../services/audit/src/domain/fold-chunks.ts';
-import type { FactBatch, JobStanding } from '../../services/audit/src/ledger-store.ts';
+import { addCounts, type ChunkRow, chunkKey, chunksOf, type FailureRow, foldChunks } from '../../services/audit/src/domain/fold-chunks.ts';
+import type { FactBatch, Fold, JobStanding } from '../../services/audit/src/ledger-store.ts';
 import type { Mutants } from './mutants.ts';
 
 /** What the ledger knows of one run. Replaced as a whole: a reader never sees half a change. */
@@ -36,15 +36,13 @@ export interface Book {
 }
 
 /** What a transaction is about to write. */
-export interface Change {
+export interface Change extends Fold {
   readonly books: readonly Book[];
   readonly closed: readonly RunClosed[];
-  /** Final outcomes that the books gain, by job. */
-  readonly gained: ReadonlyMap<string, Counts>;
 }
 
 interface Generation {
-  readonly planned: { readonly items: number; readonly failed: boolean } | undefined;
+  readonly planned: { readonly items: number; readonly chunks: number; readonly failed: boolean } | undefined;
   readonly final: Counts;
   readonly closed: boolean;
 }
@@ -68,6 +66,7 @@ export class LedgerTables {
     const books = runsOf(batch).map((runId) => this.#open(runId, batch));
     const closed: RunClosed[] = [];
     const gained = new Map<string, Counts>();
+    let awaited = Number.POSITIVE_INFINITY;
     for (const book of books) {
       const before = { ...book.counts };
       for (const fact of batch.opened) if (fact.runId === book.runId) openRun(book, fact);
@@ -85,9 +84,9 @@ export class LedgerTables {
       const fromMerge = settled.length > 0;
       const fromSeal = !fromMerge;
       if (fromMerge ? !this.#mutants.on('completion-only-in-seal') : fromSeal && !this.#mutants.on('completion-only-in-merge'))
-        this.#closeIfComplete(book, closed);
+        awaited = Math.min(awaited, this.#closeIfComplete(book, closed));
     }
-    return { books, closed, gained };
+    return { books, closed, gained, awaited };
   }
 
   commit({ books, closed }: Change): void {
@@ -195,7 +194,7 @@ export class LedgerTables {
 
   #plan(
     book: Book,
-    plan: { generation: number; items: number; duplicates: number; replaced: Counts; failed: boolean },
+    plan: { generation: number; items: number; chunks: number; duplicates: number; replaced: Counts; failed: boolean },
     closed: RunClosed[],
   ): void {
     const known = book.generations.get(plan.generation) ?? { planned: undefined, final: noCounts(), closed: false };
@@ -205,7 +204,7 @@ export class LedgerTables {
         closed.push(this.#closedFact(book, book.verdict, book.closedAt ?? this.#now()));
       return;
     }
-    book.generations.set(plan.generation, { ...known, planned: { items: plan.items, failed: plan.failed } });
+    book.generations.set(plan.generation, { ...known, planned: { items: plan.items, chunks: plan.chunks, failed: plan.failed } });
     addCounts(book.counts, plan.replaced, -1);
     book.counts.duplicate += plan.duplicates;
     book.state = 'running';
@@ -216,16 +215,19 @@ export class LedgerTables {
     if (plan.failed) book.planFailed = true;
   }
 
-  #closeIfComplete(book: Book, closed: RunClosed[]): void {
+  #closeIfComplete(book: Book, closed: RunClosed[]): number {
     const generation = book.generations.get(book.generation);
-    if (book.state === 'closed' || !generation?.planned || generation.closed) return;
-    if (sumCounts(generation.final) !== generation.planned.items) return;
+    if (book.state === 'closed' || !generation?.planned || generation.closed) return Number.POSITIVE_INFINITY;
+    const { items, chunks } = generation.planned;
+    const missing = items - sumCounts(generation.final);
+    if (missing !== 0) return chunksOf(missing, items, chunks);
     const empty = sumCounts(book.counts) === 0 && book.manifest.onEmpty === 'fail';
     book.verdict = empty ? 'failed' : verdictOf(book.counts, book.manifest.tolerate, book.planFailed);
     book.state = 'closed';
     book.closedAt = this.#now();
     book.generations.set(book.generation, { ...generation, closed: true });
     closed.push(this.#closedFact(book, book.verdict, book.closedAt));
+    return Number.POSITIVE_INFINITY;
   }
 
   #closedFact(book: Book, verdict: RunVerdict, closedAt: number): RunClosed {

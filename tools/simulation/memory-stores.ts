@@ -24,7 +24,7 @@ export function memoryLedgerStore(): LedgerStore {
     fold: async (batch: FactBatch) => {
       const change = tables.prepare(batch);
       tables.commit(change);
-      return change.gained;
+      return change;
     },
     outbox: async (limit) => tables.owed(limit),
     clearOutbox: async (ids) => tables.clear(ids),

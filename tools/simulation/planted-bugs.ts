@@ -218,8 +218,9 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     patches: [
       {
         file: AUDIT,
-        find: 'this.#metrics.gained(await this.#store.fold({ opened, planned, planFailed, settled }));',
-        replace: 'this.#store.fold({ opened, planned, planFailed, settled }).catch(() => undefined);',
+        find: 'const { gained, awaited } = await this.#store.fold({ opened, planned, planFailed, settled });',
+        replace:
+          'this.#store.fold({ opened, planned, planFailed, settled }).catch(() => undefined); const gained = new Map(), awaited = 0;',
       },
     ],
   },

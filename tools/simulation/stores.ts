@@ -56,11 +56,11 @@ export function ledgerStoreOf(tables: LedgerTables, locks: Locks, process: SimPr
           locks.releaseWith(process, transaction);
           try {
             if (!mutants.on('fold-without-lock')) for (const runId of runsOf(batch)) await locks.take(`run ${runId}`, transaction);
-            if (!process.alive) return new Map();
             const change = tables.prepare(batch);
+            if (!process.alive) return change;
             await new Promise<void>((resolve) => scheduler.after(random.next() * 3, resolve));
             if (process.alive) tables.commit(change);
-            return change.gained;
+            return change;
           } finally {
             locks.release(transaction);
           }

@@ -19,8 +19,11 @@ import type { AuditConfig } from './config.ts';
 import { startCloseSpan, startSettleSpans, type TracedFact } from './fold-spans.ts';
 import type { LedgerStore } from './ledger-store.ts';
 
-/** Folds of facts that come in numbers are this far apart: each is a transaction of a dozen statements, however many facts it takes. */
-const FOLD_EVERY = 75;
+/** Between folds of facts that come in numbers: each is a transaction of a dozen statements, however many facts it takes. */
+const FOLD_EVERY = 60;
+/** The same while a run waits for so few chunks that one of the next facts may close it. */
+const FOLD_LAST_EVERY = 10;
+const LAST_CHUNKS = 32;
 /** How often facts that the stream did not take are offered again. */
 const OUTBOX_EVERY = 5_000;
 const PURGE_EVERY = 600_000;
@@ -34,6 +37,8 @@ export class Audit implements Service {
   readonly #config: AuditConfig;
   readonly #store: LedgerStore;
   readonly #metrics: AuditMetrics;
+  /** Chunks that the run nearest to its end waits for, of those in the last fold. */
+  #awaited = Number.POSITIVE_INFINITY;
   #stopping: AbortController | undefined;
   #subscription: Subscription | undefined;
   #loops: Promise<unknown> | undefined;
@@ -50,7 +55,7 @@ export class Audit implements Service {
     this.#stopping = new AbortController();
     this.#subscription = await this.#platform.events.subscribe(
       'millrace.facts.>',
-      { durable: 'audit', batch: 512, prefetch: 512, linger: FOLD_EVERY },
+      { durable: 'audit', batch: 512, prefetch: 512, linger: () => (this.#awaited <= LAST_CHUNKS ? FOLD_LAST_EVERY : FOLD_EVERY) },
       this.fold,
     );
     const { signal } = this.#stopping;
@@ -100,7 +105,9 @@ export class Audit implements Service {
     });
     const spans = startSettleSpans(traced, this.#platform.events.system);
     try {
-      this.#metrics.gained(await this.#store.fold({ opened, planned, planFailed, settled }));
+      const { gained, awaited } = await this.#store.fold({ opened, planned, planFailed, settled });
+      this.#metrics.gained(gained);
+      this.#awaited = awaited;
     } catch (error) {
       if (!isFaultOfData(error)) throw error;
       if (deliveries.length === 1) return [park(`MR4001 ${messageOf(error)}`)];

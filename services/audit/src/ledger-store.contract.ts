@@ -139,8 +139,8 @@ async function play(store: LedgerStore, random: Random, job: string): Promise<un
   const fold = async (list: readonly Fact[]) => {
     const doubled = random.shuffle([...list, ...list.filter(() => random.chance(0.4))]);
     while (doubled.length > 0) {
-      const gained = await store.fold(batchOf(doubled.splice(0, random.int(1, 4))));
-      answers.push([...gained]);
+      const { gained, awaited } = await store.fold(batchOf(doubled.splice(0, random.int(1, 4))));
+      answers.push([[...gained], awaited]);
     }
     const owed = (await store.outbox(1_000)).filter(({ data }) => data.job === job);
     answers.push(owed.map(({ id, data }) => [id, { ...data, openedAt: 0, closedAt: 0 }]));

@@ -8,13 +8,17 @@ export interface FactBatch {
   readonly settled: readonly ChunkSettled[];
 }
 
+export interface Fold {
+  /** Final outcomes that the books gained, by job. */
+  readonly gained: ReadonlyMap<string, Counts>;
+  /** Chunks, about, that a sealed run of the batch still waits for: of the one that waits for the fewest. Infinity when none waits. */
+  readonly awaited: number;
+}
+
 /** The ledger. */
 export interface LedgerStore {
-  /**
-   * Folds a batch in one transaction, closes what is complete, and puts a `run.closed` fact for each into the outbox. Idempotent.
-   * Returns the final outcomes that the books gained, by job.
-   */
-  fold(batch: FactBatch): Promise<ReadonlyMap<string, Counts>>;
+  /** Folds a batch in one transaction, closes what is complete, and puts a `run.closed` fact for each into the outbox. Idempotent. */
+  fold(batch: FactBatch): Promise<Fold>;
   /** Facts of closed runs that the stream has not confirmed. */
   outbox(limit: number): Promise<readonly { readonly id: string; readonly data: RunClosed; readonly trace: Trace }[]>;
   clearOutbox(ids: readonly string[]): Promise<void>;

@@ -37,6 +37,58 @@ test('what arrives in one turn of the event loop travels in groups of the batch 
   expect(sizes).toEqual([4, 4, 2]);
 });
 
+test('after a call, what follows lingers as long as the handler then finds right', async () => {
+  const started: number[] = [];
+  const lingers = [60_000, 5];
+  const intake = new Intake(
+    async (deliveries) => {
+      started.push(deliveries.length);
+      return allDone(deliveries);
+    },
+    { batch: 4, prefetch: 8, linger: () => lingers.shift() ?? 60_000, log: silent },
+  );
+  const all = arrivals(7, new Map());
+  const offer = (count: number) => all.splice(0, count).map((arrival) => intake.offer(arrival));
+  offer(1);
+  await turn();
+  offer(1);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(started).toEqual([1]);
+  offer(3);
+  await turn();
+  expect(started).toEqual([1, 4]);
+  offer(2);
+  await waitFor(() => started.length === 3, { timeout: 5_000, interval: 5 });
+  expect(started).toEqual([1, 4, 2]);
+  intake.close();
+});
+
+test('where groups are to gather, one that is not full waits for the end of a call that is under way', async () => {
+  const sizes: number[] = [];
+  let end = () => {};
+  const intake = new Intake(
+    async (deliveries) => {
+      sizes.push(deliveries.length);
+      await new Promise<void>((resolve) => (end = resolve));
+      return allDone(deliveries);
+    },
+    { batch: 4, prefetch: 8, linger: 1, log: silent },
+  );
+  const all = arrivals(7, new Map());
+  const offer = (count: number) => all.splice(0, count).map((arrival) => intake.offer(arrival));
+  offer(1);
+  await turn();
+  offer(2);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(sizes).toEqual([1]);
+  end();
+  await waitFor(() => sizes.length === 2, { timeout: 5_000, interval: 1 });
+  offer(4);
+  await turn();
+  expect(sizes).toEqual([1, 2, 4]);
+  intake.close();
+});
+
 test('after a call, what follows lingers until it is due or a batch is full', async () => {
   const sizes: number[] = [];
   const intake = new Intake(

@@ -33,6 +33,8 @@ export interface Delivery extends Envelope {
 /** Says one verdict per delivery, in order. A handler that throws gives every delivery back, after a pause. */
 export type Handler = (deliveries: readonly Delivery[]) => Promise<readonly Verdict[]>;
 
+export type Linger = number | (() => number);
+
 export interface SubscribeOptions {
   /** Readers with one durable name share the messages between them; each durable name sees all. Streams only. */
   readonly durable: string;
@@ -41,10 +43,10 @@ export interface SubscribeOptions {
   /** Deliveries handed over in one call, at most. Default 1. */
   readonly batch?: number;
   /**
-   * Between two calls at least this long passes, unless a batch is full: where deliveries come in numbers, calls stay few. What comes
-   * after a pause is handed over at once. Milliseconds, default 0.
+   * After a call at least this long passes before the next, unless a batch is full: where deliveries come in numbers, calls stay few.
+   * What comes later is handed over at once. A function is asked after each call. Milliseconds, default 0.
    */
-  readonly linger?: number;
+  readonly linger?: Linger;
 }
 
 export interface Subscriber {

@@ -12,8 +12,8 @@ import {
   verdictOf,
 } from '@millrace/core';
 import { type Database, jsonb, plainText, type Queryable } from '@millrace/postgres';
-import { addCounts, type ChunkRow, chunkKey, foldChunks } from '../domain/fold-chunks.ts';
-import type { FactBatch, JobStanding, LedgerStore } from '../ledger-store.ts';
+import { addCounts, type ChunkRow, chunkKey, chunksOf, foldChunks } from '../domain/fold-chunks.ts';
+import type { FactBatch, Fold, JobStanding, LedgerStore } from '../ledger-store.ts';
 
 const at = (param: string) => `to_timestamp(${param}::float8 / 1000)`;
 const ms = (column: string) => `(extract(epoch from ${column}) * 1000)::float8`;
@@ -27,9 +27,9 @@ export class PostgresLedgerStore implements LedgerStore {
     this.#db = db;
   }
 
-  async fold(batch: FactBatch): Promise<ReadonlyMap<string, Counts>> {
+  async fold(batch: FactBatch): Promise<Fold> {
     const runs = new Map([...batch.opened, ...batch.planned, ...batch.planFailed, ...batch.settled].map((fact) => [fact.runId, fact.job]));
-    if (runs.size === 0) return new Map();
+    if (runs.size === 0) return { gained: new Map(), awaited: Number.POSITIVE_INFINITY };
     return this.#db.transaction(async (tx) => {
       await lockRuns(tx, runs);
       for (const fact of batch.opened) await openRun(tx, fact);
@@ -38,8 +38,9 @@ export class PostgresLedgerStore implements LedgerStore {
       for (const fact of batch.planFailed) {
         await planRun(tx, { ...fact, at: fact.failedAt, replaced: noCounts(), failure: { code: fact.code, message: fact.message } });
       }
-      for (const runId of runs.keys()) await closeIfComplete(tx, runId);
-      return gained;
+      let awaited = Number.POSITIVE_INFINITY;
+      for (const runId of runs.keys()) awaited = Math.min(awaited, await closeIfComplete(tx, runId));
+      return { gained, awaited };
     });
   }
 
@@ -272,10 +273,15 @@ async function moveCounts(tx: Queryable, runId: string, counts: Counts): Promise
   );
 }
 
-/** Whichever fact comes last closes the run: its plan is sealed and every item of its newest generation is final. */
-async function closeIfComplete(tx: Queryable, runId: string): Promise<void> {
+/**
+ * Whichever fact comes last closes the run: its plan is sealed and every item of its newest generation is final. Returns the chunks that a
+ * sealed run still waits for.
+ */
+async function closeIfComplete(tx: Queryable, runId: string): Promise<number> {
   const row = await closeRow(tx, runId, `r.state <> 'closed' and g.planned_at is not null and g.closed_at is null`);
-  if (!row || sumCounts({ ...noCounts(), ...row.final }) !== Number(row.items)) return;
+  if (!row) return Number.POSITIVE_INFINITY;
+  const missing = Number(row.items) - sumCounts({ ...noCounts(), ...row.final });
+  if (missing !== 0) return chunksOf(missing, Number(row.items), row.chunks);
   const counts = countsOf(row);
   const empty = sumCounts(counts) === 0 && row.manifest.onEmpty === 'fail';
   const verdict = empty ? 'failed' : verdictOf(counts, row.manifest.tolerate, row.plan_failed);
@@ -292,6 +298,7 @@ async function closeIfComplete(tx: Queryable, runId: string): Promise<void> {
     JSON.stringify(counts),
   ]);
   await oweClosed(tx, runId, row, verdict, Math.floor(row.now));
+  return Number.POSITIVE_INFINITY;
 }
 
 /** A plan that is told again of a generation that is closed: its planner has missed the close. */
@@ -303,7 +310,7 @@ async function repeatClosed(tx: Queryable, runId: string, generation: number): P
 async function closeRow(tx: Queryable, runId: string, condition: string): Promise<CloseRow | undefined> {
   const { rows } = await tx.query<CloseRow>(
     `select r.job, r.tick, ${ms('r.nominal')} as nominal, r.manifest, r.planned, r.plan_error is not null as plan_failed, ${ms('r.opened_at')} as opened_at, r.verdict,
-       ${ms('r.closed_at')} as closed_at, ${ms('clock_timestamp()')} as now, g.generation, g.items, g.final, ${OUTCOMES.map((outcome) => `r.${outcome}`).join(', ')}
+       ${ms('r.closed_at')} as closed_at, ${ms('clock_timestamp()')} as now, g.generation, g.chunks, g.items, g.final, ${OUTCOMES.map((outcome) => `r.${outcome}`).join(', ')}
      from audit.runs r join audit.generations g on g.run_id = r.run_id and g.generation = r.generation where r.run_id = $1 and ${condition}`,
     [runId],
   );
@@ -347,6 +354,7 @@ interface CloseRow extends Record<(typeof OUTCOMES)[number], string> {
   now: number;
   verdict: RunVerdict | null;
   generation: number;
+  chunks: number;
   items: string;
   final: Partial<Counts>;
 }

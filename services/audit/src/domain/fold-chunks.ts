@@ -107,3 +107,8 @@ export function foldChunks(known: ReadonlyMap<string, ChunkRow>, facts: readonly
 export function addCounts(into: Counts, counts: Counts, sign: 1 | -1): void {
   for (const outcome of OUTCOMES) into[outcome] += sign * counts[outcome];
 }
+
+/** About how many of `chunks` hold as many of their `items`. */
+export function chunksOf(missing: number, items: number, chunks: number): number {
+  return Math.ceil((missing * chunks) / Math.max(1, items));
+}
