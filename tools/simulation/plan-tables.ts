@@ -126,24 +126,25 @@ export class PlanTables implements Immediate<PlanStore> {
     return planningOf(run);
   }
 
-  appendChunks({ runId, epoch }: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, emittedBelow: number): boolean {
+  appendChunks({ runId, epoch }: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, window: number): number | undefined {
     const run = this.runs.get(runId);
     const naive = this.#mutants.on('no-epoch-check');
     const first = chunks[0]?.seq;
-    if (!run) return false;
-    if (!naive && (run.epoch !== epoch || run.state !== 'planning' || (first !== undefined && run.nextSeq !== first))) return false;
+    if (!run) return undefined;
+    if (!naive && (run.epoch !== epoch || run.state !== 'planning' || (first !== undefined && run.nextSeq !== first))) return undefined;
     const now = this.#now();
     run.cursor = progress.cursor === undefined ? undefined : clone(progress.cursor);
     run.items = progress.items;
     run.duplicates = progress.duplicates;
     run.nextSeq = naive ? Math.max(run.nextSeq, (chunks.at(-1)?.seq ?? -1) + 1) : run.nextSeq + chunks.length;
-    for (const { seq, size, payload } of chunks) {
+    const sent = Math.max(0, Math.min(chunks.length, window - run.chunks.filter(({ state }) => state === 'emitted').length));
+    for (const [index, { seq, size, payload }] of chunks.entries()) {
       if (naive && run.chunks.some((chunk) => chunk.seq === seq)) continue;
-      const emitted = seq < emittedBelow;
+      const emitted = index < sent;
       const chunk = newChunk({ generation: 0, seq, size, payload: payload.toString() }, emitted ? now + CONFIRM_BY : now);
       run.chunks.push(emitted ? { ...chunk, state: 'emitted', emits: 1 } : chunk);
     }
-    return true;
+    return sent;
   }
 
   seal(

@@ -115,7 +115,8 @@ class Planning {
   #mark: Mark | undefined;
   #items: number;
   #duplicates: number;
-  #publishFailed = false;
+  /** Chunks go to the broker without the dispatcher. */
+  #direct: boolean;
 
   constructor(run: PlanningRun, job: Job, context: PlanContext, span: Span) {
     this.#span = span;
@@ -125,6 +126,7 @@ class Planning {
     this.#builder = new ChunkBuilder(job.name, run.nextSeq, context.chunkItems, context.largestItem);
     this.#mark = run.cursor as Mark | undefined;
     this.#items = run.items;
+    this.#direct = !run.manifest.spool;
     // What the source repeated after the mark, it will repeat again.
     this.#duplicates = this.#mark?.duplicates ?? 0;
     this.#keys = new PlannedKeys({
@@ -272,15 +274,17 @@ class Planning {
     return true;
   }
 
-  /** The first `window` chunks of a run go to the broker straight from memory. */
+  /** As long as the window has room, chunks go to the broker straight from memory. Once it was full, the dispatcher sends what comes. */
   async #store(chunks: readonly BuiltChunk[], progress: PlanProgress): Promise<void> {
     const { store, window } = this.#context;
-    const direct = this.#publishFailed || this.#run.manifest.spool ? 0 : window;
-    if (!(await store.appendChunks(this.#run, chunks, progress, direct))) throw new LostRun();
-    const outgoing = chunks.filter((chunk) => chunk.seq < direct);
-    if (outgoing.length < chunks.length) this.#context.wakeDispatcher();
-    if (outgoing.length === 0) return;
-    const publishing = this.#publish(outgoing).finally(() => this.#publishing.delete(publishing));
+    const sent = await store.appendChunks(this.#run, chunks, progress, this.#direct ? window : 0);
+    if (sent === undefined) throw new LostRun();
+    if (sent < chunks.length) {
+      this.#direct = false;
+      this.#context.wakeDispatcher();
+    }
+    if (sent === 0) return;
+    const publishing = this.#publish(chunks.slice(0, sent)).finally(() => this.#publishing.delete(publishing));
     this.#publishing.add(publishing);
     // Whoever waits for it next is told; planning may end before anybody does.
     publishing.catch(() => undefined);
@@ -325,7 +329,7 @@ class Planning {
     } catch (error) {
       span.end(error);
       // Nothing is lost: the chunks are due again, and the dispatcher knows how to mend the queue.
-      this.#publishFailed = true;
+      this.#direct = false;
       await store.releaseChunks(chunks.map((chunk) => ({ runId: run.runId, generation: 0, seq: chunk.seq })));
       wakeDispatcher();
     }

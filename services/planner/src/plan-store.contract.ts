@@ -149,14 +149,30 @@ export function planStoreContract(name: string, open: () => PlanStore, model: ()
       const heir = (await store.claimRun([manifest.name], HOUR)) as PlanningRun;
       expect(heir.epoch).toBe(zombie.epoch + 1);
       const progress = { cursor: undefined, items: 3, duplicates: 0 };
-      expect(await store.appendChunks(zombie, chunksFrom(0, 1), progress, 0)).toBe(false);
+      expect(await store.appendChunks(zombie, chunksFrom(0, 1), progress, 9)).toBeUndefined();
       expect(await store.renewLease(zombie, HOUR)).toBe(false);
       expect(await store.discardPlan(zombie)).toBe(false);
       expect(await store.seal(zombie, [], 0)).toBe(false);
-      expect(await store.appendChunks(heir, chunksFrom(0, 1), progress, 0)).toBe(true);
-      expect(await store.appendChunks(heir, chunksFrom(0, 1), progress, 0)).toBe(false);
+      expect(await store.appendChunks(heir, chunksFrom(0, 1), progress, 0)).toBe(0);
+      expect(await store.appendChunks(heir, chunksFrom(0, 1), progress, 0)).toBeUndefined();
       expect(await store.seal(heir, [], 0)).toBe(true);
       expect(await store.seal(heir, [], 0)).toBe(false);
+    });
+
+    test('of the chunks that are stored, the first count as sent as long as the window has room', async () => {
+      const store = open();
+      const manifest = manifestOf();
+      await store.registerJob(manifest, START);
+      await store.admitRun(newRun(manifest, 'k'));
+      const run = (await store.claimRun([manifest.name], HOUR)) as PlanningRun;
+      const append = (seq: number, chunks: number, window: number) =>
+        store.appendChunks(run, chunksFrom(seq, chunks), { cursor: undefined, items: 3 * (seq + chunks), duplicates: 0 }, window);
+      expect(await append(0, 2, 5)).toBe(2);
+      expect(await append(2, 5, 5)).toBe(3);
+      expect(await append(7, 1, 5)).toBe(0);
+      await store.settleChunks([settled({ runId: run.runId, generation: 0, seq: 0 }, manifest.name, 1, ['a', 'a', 'a'])]);
+      expect(await append(8, 2, 5)).toBe(1);
+      expect((await claim(store, [manifest.name], 50)).map(({ seq }) => seq).sort((a, b) => a - b)).toEqual([5, 6, 7, 9]);
     });
 
     test('chunks are claimed once, within the window, and again only when they are released', async () => {
@@ -271,8 +287,8 @@ async function answersOf(store: PlanStore, random: Random, manifests: readonly J
       case 6: {
         if (!run) break;
         const chunks = chunksFrom(run.nextSeq, random.int(1, 3));
-        const stored = await store.appendChunks(run, chunks, { cursor: { at: step }, items: step, duplicates: 1 }, random.int(0, 2));
-        if (stored) held[held.indexOf(run)] = { ...run, nextSeq: run.nextSeq + chunks.length };
+        const stored = await store.appendChunks(run, chunks, { cursor: { at: step }, items: step, duplicates: 1 }, random.int(0, 4));
+        if (stored !== undefined) held[held.indexOf(run)] = { ...run, nextSeq: run.nextSeq + chunks.length };
         answer = stored;
         break;
       }

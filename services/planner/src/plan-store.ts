@@ -17,8 +17,11 @@ export interface PlanStore {
 
   /** Takes the oldest run that waits for planning, or whose planner has gone, and fences out any earlier holder. */
   claimRun(jobs: readonly string[], lease: Milliseconds): Promise<PlanningRun | undefined>;
-  /** Stores chunks and moves the cursor. False when another planner has taken the run: stop. */
-  appendChunks(run: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, emittedBelow: number): Promise<boolean>;
+  /**
+   * Stores chunks and moves the cursor. The first of them, as many as leave at most `window` chunks of the run with the broker, count as
+   * sent: sending them is up to the caller. Returns how many; undefined when another planner has taken the run: stop.
+   */
+  appendChunks(run: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, window: number): Promise<number | undefined>;
   /** Holds on to the run for another `lease`. False when another planner has taken it. */
   renewLease(run: PlanningRun, lease: Milliseconds): Promise<boolean>;
   /** Forgets every chunk and the cursor of a run that is spooled: it is planned anew. False when another planner has taken it. */

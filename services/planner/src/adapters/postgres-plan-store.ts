@@ -81,7 +81,7 @@ export class PostgresPlanStore implements PlanStore {
     return rows[0] && planningRun(rows[0]);
   }
 
-  async appendChunks(run: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, emittedBelow: number): Promise<boolean> {
+  async appendChunks(run: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, window: number): Promise<number | undefined> {
     const values: unknown[] = [
       run.runId,
       run.epoch,
@@ -90,23 +90,26 @@ export class PostgresPlanStore implements PlanStore {
       progress.duplicates,
       run.job,
       chunks.length,
+      window,
     ];
-    const rows = chunks.map((chunk) => {
-      values.push(chunk.seq, chunk.size, chunk.payload, chunk.seq < emittedBelow);
+    const added = chunks.map((chunk, index) => {
+      values.push(chunk.seq, chunk.size, chunk.payload);
       const at = values.length;
-      return `($${at - 3}::integer, $${at - 2}::integer, $${at - 1}::text, $${at}::boolean)`;
+      return `(${index}, $${at - 2}::integer, $${at - 1}::integer, $${at}::text)`;
     });
-    const { rowCount } = await this.#db.query(
+    const { rows } = await this.#db.query<{ emitted: boolean }>(
       `with mine as (
          update planner.runs set cursor = $3::jsonb, items = $4, duplicates = $5, next_seq = next_seq + $7::integer
-         where run_id = $1 and plan_epoch = $2 and state = 'planning' and next_seq = ${chunks[0] ? chunks[0].seq : 'next_seq'} returning run_id)
+         where run_id = $1 and plan_epoch = $2 and state = 'planning' and next_seq = ${chunks[0] ? chunks[0].seq : 'next_seq'} returning run_id),
+       room as (select $8::integer - count(*) as free from planner.chunks where run_id = $1 and state = 'emitted')
        insert into planner.chunks (run_id, generation, seq, job, size, payload, state, due_at, emits)
-       select mine.run_id, 0, c.seq, $6, c.size, c.payload, case when c.emitted then 'emitted' else 'ready' end,
-         case when c.emitted then ${CONFIRM_BY} else now() end, c.emitted::integer
-       from mine, (values ${rows.join(', ')}) as c (seq, size, payload, emitted)`,
+       select mine.run_id, 0, c.seq, $6, c.size, c.payload, case when c.index < free then 'emitted' else 'ready' end,
+         case when c.index < free then ${CONFIRM_BY} else now() end, (c.index < free)::integer
+       from mine, room, (values ${added.join(', ')}) as c (index, seq, size, payload)
+       returning state = 'emitted' as emitted`,
       values,
     );
-    return rowCount === chunks.length;
+    return rows.length === chunks.length ? rows.filter(({ emitted }) => emitted).length : undefined;
   }
 
   async seal(
