@@ -82,9 +82,25 @@ end_run() {
   tail -n 3 "$tmp/$1.out"
 }
 
-still_running() {
-  curl -sf --retry 180 --retry-delay 1 --retry-all-errors "http://127.0.0.1:$MILLRACE_PORT/v1/runs/sunrise-table%40manual%3A$1" >"$tmp/progress.json"
-  [ "$(value "$tmp/progress.json" 'j.state')" != closed ] || fail "run $1 was over before everything had been killed"
+# kill_and_start <run> <services>: all are dead at once before the first of them comes back, however fast the run is.
+kill_and_start() {
+  local run=$1 ids=() id
+  shift
+  for service in "$@"; do ids+=("$(first "$service")"); done
+  docker kill "${ids[@]}" >/dev/null
+  killed_at=$(date +%s%3N)
+  for id in "${ids[@]}"; do
+    [ "$(docker inspect -f '{{.State.ExitCode}}' "$id")" = 137 ] || fail "a container of $* was not killed"
+  done
+  docker start "${ids[@]}" >/dev/null
+  echo "killed and started $*"
+  end_run "$run"
+}
+
+# after_kill <run> <what>: as balanced, for a run that was not over when everything was dead.
+after_kill() {
+  balanced "$1" "$2"
+  [ "$(value "$tmp/run.json" "Date.parse(j.closedAt) > $killed_at")" = true ] || fail "run $1 was over before everything had been killed"
 }
 
 healthy() {
@@ -154,29 +170,14 @@ page 'docker compose run --rm millrace runs ls'
 balanced first 'a run through the CLI container'
 
 start_run killed
-for service in clock planner processor audit console; do
-  id=$(first "$service")
-  docker kill "$id" >/dev/null
-  [ "$(docker inspect -f '{{.State.ExitCode}}' "$id")" = 137 ] || fail "$service was not killed"
-  docker start "$id" >/dev/null
-  echo "killed and started $service"
-done
-still_running killed
-end_run killed
-balanced killed 'a container of each service killed in mid-run'
+kill_and_start killed clock planner processor audit console
+after_kill killed 'a container of each service killed in mid-run'
 for service in clock planner processor audit console; do for id in $(containers "$service"); do healthy "$id" healthy; done; done
 pass 'all healthy again'
 
 start_run servers
-for server in nats postgres rabbitmq; do
-  id=$(first "$server")
-  docker kill "$id" >/dev/null
-  docker start "$id" >/dev/null
-  echo "killed and started $server"
-done
-still_running servers
-end_run servers
-balanced servers 'RabbitMQ, NATS and PostgreSQL killed in mid-run'
+kill_and_start servers nats postgres rabbitmq
+after_kill servers 'RabbitMQ, NATS and PostgreSQL killed in mid-run'
 
 start_run drained
 for service in processor planner; do
