@@ -82,10 +82,9 @@ end_run() {
   tail -n 3 "$tmp/$1.out"
 }
 
-# kill_and_start <run> <services>: all are dead at once before the first of them comes back, however fast the run is.
+# kill_and_start <services>: all are dead at once before the first of them comes back, however fast a run is.
 kill_and_start() {
-  local run=$1 ids=() id
-  shift
+  local ids=() id
   for service in "$@"; do ids+=("$(first "$service")"); done
   docker kill "${ids[@]}" >/dev/null
   killed_at=$(date +%s%3N)
@@ -94,7 +93,6 @@ kill_and_start() {
   done
   docker start "${ids[@]}" >/dev/null
   echo "killed and started $*"
-  end_run "$run"
 }
 
 # after_kill <run> <what>: as balanced, for a run that was not over when everything was dead.
@@ -170,13 +168,15 @@ page 'docker compose run --rm millrace runs ls'
 balanced first 'a run through the CLI container'
 
 start_run killed
-kill_and_start killed clock planner processor audit console
+kill_and_start clock planner processor audit console
+end_run killed
 after_kill killed 'a container of each service killed in mid-run'
 for service in clock planner processor audit console; do for id in $(containers "$service"); do healthy "$id" healthy; done; done
 pass 'all healthy again'
 
 start_run servers
-kill_and_start servers nats postgres rabbitmq
+kill_and_start nats postgres rabbitmq
+end_run servers
 after_kill servers 'RabbitMQ, NATS and PostgreSQL killed in mid-run'
 
 start_run drained

@@ -1,5 +1,5 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -53,6 +53,13 @@ describe('a service that was built and moved', () => {
     // Jobs come first; then there is no server.
     expect(stderr).toContain('MR3001');
     expect(status).toBe(1);
+  });
+
+  test('brings typebox in a few files, with all that it exports', () => {
+    const typebox = join(planner, 'node_modules', 'typebox');
+    const exportsOf = (folder: string) => Object.keys(JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')).exports);
+    expect(exportsOf(typebox)).toEqual(exportsOf(join(ROOT, 'node_modules', 'typebox')));
+    expect(readdirSync(typebox, { recursive: true }).filter((file) => String(file).endsWith('.js')).length).toBeLessThan(40);
   });
 
   test('a file that is no job is refused with its place', () => {

@@ -60,6 +60,19 @@ export function ledgerStoreContract(name: string, open: () => LedgerStore, model
       }
     });
 
+    test('says how many chunks a sealed run still waits for, and nothing of one that is not sealed or closed', async () => {
+      const store = open();
+      const job = newJob();
+      const fold = async (...facts: Fact[]) => (await store.fold(batchOf(facts))).awaited;
+      const settle = (seq: number): Fact => ({ kind: 'settled', data: settled(`${job}@t`, job, seq, 1, ['a', 'a', 'a']) });
+      expect(await fold(settle(0))).toBe(Number.POSITIVE_INFINITY);
+      expect(await fold({ kind: 'planned', data: planned(`${job}@t`, job, 4) })).toBe(3);
+      expect(await fold(settle(1), settle(2))).toBe(1);
+      // Of several runs the one that is nearest to its end counts.
+      expect(await fold(settle(1), { kind: 'planned', data: planned(`${job}@u`, job, 7) })).toBe(1);
+      expect(await fold(settle(3))).toBe(Number.POSITIVE_INFINITY);
+    });
+
     test('folds of one run at the same time count every fact once, and close it', async () => {
       const store = open();
       const job = newJob();

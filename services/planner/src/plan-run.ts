@@ -115,7 +115,7 @@ class Planning {
   #mark: Mark | undefined;
   #items: number;
   #duplicates: number;
-  /** Chunks go to the broker without the dispatcher. */
+  /** Chunks go to the broker without the dispatcher: until the window was full, or the broker refused some. Never what is spooled. */
   #direct: boolean;
 
   constructor(run: PlanningRun, job: Job, context: PlanContext, span: Span) {
@@ -174,7 +174,7 @@ class Planning {
       return true;
     }
     if (this.#run.limit !== undefined && this.#items >= this.#run.limit) return false;
-    const key = this.#job.key(item) as string | number; // or it is refused here:
+    const key = this.#job.key(item) as string | number; // keyText refuses anything else
     const text = keyText(key, this.#job.name, this.#index++);
     const sighting = this.#keys.sight(key, text, this.#builder.seq);
     return typeof sighting === 'string' ? this.#sighted(sighting, key, item) : sighting.then((late) => this.#sighted(late, key, item));

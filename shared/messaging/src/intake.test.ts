@@ -3,7 +3,7 @@ import { done, type Verdict } from '@millrace/core';
 import { waitFor } from '@millrace/testing';
 import { type Arrival, Intake } from './intake.ts';
 import { silent } from './log.ts';
-import type { Delivery, Handler } from './ports.ts';
+import type { Delivery, Handler, Linger } from './ports.ts';
 
 function arrivals(count: number, settled: Map<string, Verdict>, deliveries = 1): Arrival[] {
   return Array.from({ length: count }, (_, index) => {
@@ -23,43 +23,39 @@ function arrivals(count: number, settled: Map<string, Verdict>, deliveries = 1):
 const turn = () => new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)));
 const allDone: Handler = async (deliveries) => deliveries.map(() => done);
 
-test('what arrives in one turn of the event loop travels in groups of the batch size', async () => {
+/** An intake that says how large its groups were. */
+function recorded(options: { batch: number; prefetch: number; linger?: Linger }) {
   const sizes: number[] = [];
-  const intake = new Intake(
-    async (deliveries) => {
-      sizes.push(deliveries.length);
-      return allDone(deliveries);
-    },
-    { batch: 4, prefetch: 100, log: silent },
-  );
+  const handler: Handler = (deliveries) => {
+    sizes.push(deliveries.length);
+    return allDone(deliveries);
+  };
+  return { sizes, intake: new Intake(handler, { ...options, log: silent }) };
+}
+
+test('what arrives in one turn of the event loop travels in groups of the batch size', async () => {
+  const { intake, sizes } = recorded({ batch: 4, prefetch: 100 });
   for (const arrival of arrivals(10, new Map())) intake.offer(arrival);
   await turn();
   expect(sizes).toEqual([4, 4, 2]);
 });
 
 test('after a call, what follows lingers as long as the handler then finds right', async () => {
-  const started: number[] = [];
   const lingers = [60_000, 5];
-  const intake = new Intake(
-    async (deliveries) => {
-      started.push(deliveries.length);
-      return allDone(deliveries);
-    },
-    { batch: 4, prefetch: 8, linger: () => lingers.shift() ?? 60_000, log: silent },
-  );
+  const { intake, sizes } = recorded({ batch: 4, prefetch: 8, linger: () => lingers.shift() ?? 60_000 });
   const all = arrivals(7, new Map());
   const offer = (count: number) => all.splice(0, count).map((arrival) => intake.offer(arrival));
   offer(1);
   await turn();
   offer(1);
   await new Promise((resolve) => setTimeout(resolve, 50));
-  expect(started).toEqual([1]);
+  expect(sizes).toEqual([1]);
   offer(3);
   await turn();
-  expect(started).toEqual([1, 4]);
+  expect(sizes).toEqual([1, 4]);
   offer(2);
-  await waitFor(() => started.length === 3, { timeout: 5_000, interval: 5 });
-  expect(started).toEqual([1, 4, 2]);
+  await waitFor(() => sizes.length === 3, { timeout: 5_000, interval: 5 });
+  expect(sizes).toEqual([1, 4, 2]);
   intake.close();
 });
 
@@ -90,14 +86,7 @@ test('where groups are to gather, one that is not full waits for the end of a ca
 });
 
 test('after a call, what follows lingers until it is due or a batch is full', async () => {
-  const sizes: number[] = [];
-  const intake = new Intake(
-    async (deliveries) => {
-      sizes.push(deliveries.length);
-      return allDone(deliveries);
-    },
-    { batch: 4, prefetch: 100, linger: 200, log: silent },
-  );
+  const { intake, sizes } = recorded({ batch: 4, prefetch: 100, linger: 200 });
   const all = arrivals(8, new Map());
   const offer = async (count: number) => {
     for (const arrival of all.splice(0, count)) intake.offer(arrival);

@@ -44,7 +44,8 @@ export interface SubscribeOptions {
   readonly batch?: number;
   /**
    * After a call at least this long passes before the next, unless a batch is full: where deliveries come in numbers, calls stay few.
-   * What comes later is handed over at once. A function is asked after each call. Milliseconds, default 0.
+   * What comes later is handed over at once. A function is asked after each call.
+   * Milliseconds; without it no call waits for another.
    */
   readonly linger?: Linger;
 }

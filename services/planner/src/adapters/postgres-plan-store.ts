@@ -101,7 +101,8 @@ export class PostgresPlanStore implements PlanStore {
       `with mine as (
          update planner.runs set cursor = $3::jsonb, items = $4, duplicates = $5, next_seq = next_seq + $7::integer
          where run_id = $1 and plan_epoch = $2 and state = 'planning' and next_seq = ${chunks[0] ? chunks[0].seq : 'next_seq'} returning run_id),
-       room as (select $8::integer - count(*) as free from planner.chunks where run_id = $1 and state = 'emitted')
+       -- Nothing is counted where the caller sends nothing itself.
+       room as (select case when $8::integer > 0 then $8::integer - (select count(*) from planner.chunks where run_id = $1 and state = 'emitted') else 0 end as free)
        insert into planner.chunks (run_id, generation, seq, job, size, payload, state, due_at, emits)
        select mine.run_id, 0, c.seq, $6, c.size, c.payload, case when c.index < free then 'emitted' else 'ready' end,
          case when c.index < free then ${CONFIRM_BY} else now() end, (c.index < free)::integer
