@@ -43,6 +43,9 @@ finish() {
   exit "$status"
 }
 trap finish EXIT
+# Cut short is not passed.
+trap 'exit 143' TERM
+trap 'exit 130' INT
 
 # Runs a line of the page's fenced commands; the page must have it.
 page() {
