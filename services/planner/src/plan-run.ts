@@ -5,7 +5,7 @@ import { context as activeContext, type Span, SpanStatusCode, trace } from '@ope
 import { checkpoint, type ItemsContext, isCheckpoint, type Job } from 'millrace';
 import { encodeChunk } from './chunk-message.ts';
 import type { DispatchSpans } from './dispatch-spans.ts';
-import { type BuiltChunk, ChunkBuilder, CLAIM_BYTES, keyText } from './domain/chunk-builder.ts';
+import { type BuiltChunk, ChunkBuilder, CLAIM_BYTES, checkKey } from './domain/chunk-builder.ts';
 import { LostRun, untilAborted } from './lease.ts';
 import { factEnvelope } from './owed-facts.ts';
 import type { OwedFact, PlanningRun, PlanProgress, PlanStore } from './plan-store.ts';
@@ -174,9 +174,9 @@ class Planning {
       return true;
     }
     if (this.#run.limit !== undefined && this.#items >= this.#run.limit) return false;
-    const key = this.#job.key(item) as string | number; // keyText refuses anything else
-    const text = keyText(key, this.#job.name, this.#index++);
-    const sighting = this.#keys.sight(key, text, this.#builder.seq);
+    const key: unknown = this.#job.key(item);
+    checkKey(key, this.#job.name, this.#index++);
+    const sighting = this.#keys.sight(key, this.#builder.seq);
     return typeof sighting === 'string' ? this.#sighted(sighting, key, item) : sighting.then((late) => this.#sighted(late, key, item));
   }
 

@@ -23,7 +23,7 @@ function plan(flushed: (chunks: number) => number = (chunks) => Math.max(0, chun
     chunks,
     reads: () => reads,
     async take(key: string | number) {
-      const sighting = await keys.sight(key, String(key), chunks.length - 1);
+      const sighting = await keys.sight(key, chunks.length - 1);
       if (sighting === 'new') chunks.at(-1)?.push(String(key));
       if (chunks.at(-1)?.length === CHUNK) chunks.push([]);
       return sighting;

@@ -28,7 +28,7 @@ export class PlannedKeys {
   readonly #source: KeySource;
   /** Keys of the last few chunks that were read back. */
   readonly #held = new Map<number, ReadonlySet<string>>();
-  #last: number | string | undefined;
+  #last: string | number | undefined;
   #all: KeySet | undefined;
 
   constructor(source: KeySource) {
@@ -53,18 +53,18 @@ export class PlannedKeys {
     this.#all = all;
   }
 
-  /** What the key is; a new one goes into chunk `seq`. `key` as the source gave it, `text` as it is stored. */
-  sight(key: unknown, text: string, seq: number): Sighting | Promise<Sighting> {
-    if (this.#all) return this.#lookUp(this.#all, text, seq);
-    if (!isAfter(key, this.#last)) return this.#disorder(key, text, seq);
+  /** What the key is, as the source gave it; a new one goes into chunk `seq`. */
+  sight(key: string | number, seq: number): Sighting | Promise<Sighting> {
+    if (this.#all) return this.#lookUp(this.#all, String(key), seq);
+    if (!isAfter(key, this.#last)) return this.#disorder(key, seq);
     this.#last = key;
     return 'new';
   }
 
-  async #disorder(key: unknown, text: string, seq: number): Promise<Sighting> {
+  async #disorder(key: string | number, seq: number): Promise<Sighting> {
     await this.#source.settled();
     await this.recall(Number.POSITIVE_INFINITY);
-    return this.sight(key, text, seq);
+    return this.sight(key, seq);
   }
 
   #lookUp(all: KeySet, text: string, seq: number): Sighting | Promise<Sighting> {
@@ -100,7 +100,6 @@ export class PlannedKeys {
   }
 }
 
-function isAfter(key: unknown, last: number | string | undefined): key is number | string {
-  if (typeof key === 'number') return last === undefined || (typeof last === 'number' && key > last);
-  return typeof key === 'string' && (last === undefined || (typeof last === 'string' && key > last));
+function isAfter(key: string | number, last: string | number | undefined): boolean {
+  return last === undefined || (typeof key === typeof last && key > last);
 }

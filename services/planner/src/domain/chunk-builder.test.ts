@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { CHUNK_ITEMS, ChunkBuilder, keyText } from './chunk-builder.ts';
+import { CHUNK_ITEMS, ChunkBuilder, checkKey } from './chunk-builder.ts';
 
 describe('ChunkBuilder', () => {
   test('cuts by count and numbers chunks from where it was told', () => {
@@ -16,6 +16,29 @@ describe('ChunkBuilder', () => {
     expect(builder.add('b', 'x'.repeat(10_000))?.size).toBe(2);
   });
 
+  test('stores an object as it was when it came, though its source may change it later', () => {
+    const builder = new ChunkBuilder('j', 0);
+    const flat = { n: 1 };
+    const deep = { list: [1] };
+    builder.add('flat', flat);
+    builder.add('deep', deep);
+    flat.n = 2;
+    deep.list.push(2);
+    builder.add('again', flat);
+    expect(JSON.parse(String(builder.cut()?.payload))).toEqual([
+      ['flat', { n: 1 }],
+      ['deep', { list: [1] }],
+      ['again', { n: 2 }],
+    ]);
+  });
+
+  test('the largest item is measured in bytes, however small its texts look', () => {
+    const builder = new ChunkBuilder('j', 0, undefined, 1_000);
+    for (const data of [{ text: '\u0001'.repeat(180) }, { text: '€'.repeat(340) }])
+      expect(() => builder.add('k', data)).toThrow(expect.objectContaining({ code: 'MR1007' }));
+    expect(builder.size).toBe(0);
+  });
+
   test.each([
     [{ at: new Date(0) }, 'MR1006', '.at is a Date'],
     [{ n: Number.NaN }, 'MR1006', '.n is NaN'],
@@ -28,9 +51,9 @@ describe('ChunkBuilder', () => {
   });
 
   test('keys are non-empty strings or finite numbers', () => {
-    expect([keyText('a', 'j', 0), keyText(7, 'j', 0)]).toEqual(['a', '7']);
+    for (const good of ['a', 7]) expect(() => checkKey(good, 'j', 0)).not.toThrow();
     for (const bad of ['', undefined, null, Number.NaN, {}, 'x'.repeat(2_000), 'nul\0', 'half \ud800']) {
-      expect(() => keyText(bad, 'j', 4)).toThrow(expect.objectContaining({ code: 'MR1005' }));
+      expect(() => checkKey(bad, 'j', 4)).toThrow(expect.objectContaining({ code: 'MR1005' }));
     }
   });
 });
