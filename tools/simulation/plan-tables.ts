@@ -27,6 +27,7 @@ import type {
   PlanProgress,
   PlanStore,
   RedriveRequest,
+  SentChunk,
   Waiting,
 } from '../../services/planner/src/plan-store.ts';
 import type { Mutants } from './mutants.ts';
@@ -258,10 +259,10 @@ export class PlanTables implements Immediate<PlanStore> {
     }
   }
 
-  confirmChunks(chunks: readonly (ChunkId & { readonly attempt: number })[]): void {
+  confirmChunks(chunks: readonly SentChunk[]): void {
     for (const id of chunks) {
       const chunk = this.#chunk(id);
-      if (chunk?.state === 'emitted' && chunk.attempt === id.attempt) chunk.emittedAt ??= this.#now();
+      if (chunk?.state === 'emitted' && chunk.attempt === id.attempt && chunk.emits === id.emits) chunk.emittedAt ??= this.#now();
     }
   }
 

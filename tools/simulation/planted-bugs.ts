@@ -133,11 +133,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     what: 'chunks that could not be published stay marked as sent',
     patches: [
       { file: DISPATCHER, find: 'await this.#store.releaseChunks(chunks);', replace: '' },
-      {
-        file: PLAN_RUN,
-        find: 'await store.releaseChunks(chunks.map((chunk) => ({ runId: run.runId, generation: 0, seq: chunk.seq })));',
-        replace: '',
-      },
+      { file: PLAN_RUN, find: 'await store.releaseChunks(sent);', replace: '' },
     ],
   },
   {

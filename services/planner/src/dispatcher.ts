@@ -4,7 +4,7 @@ import type { Logger } from '@millrace/runtime';
 import { encodeChunk } from './chunk-message.ts';
 import type { DispatchSpan, DispatchSpans } from './dispatch-spans.ts';
 import { RetryBudgets } from './domain/retry-budget.ts';
-import type { ChunkClaim, DueChunk, PlanStore } from './plan-store.ts';
+import type { ChunkClaim, DueChunk, PlanStore, SentChunk } from './plan-store.ts';
 import { Trouble } from './trouble.ts';
 
 /** Chunks claimed at once, first attempts and retries: bounds the memory that payloads take. */
@@ -21,6 +21,8 @@ export interface DispatcherParts {
   readonly random: () => number;
   readonly log: Logger;
   readonly spans: DispatchSpans;
+  /** Told of what the broker has confirmed. */
+  readonly confirmed: (chunks: readonly SentChunk[]) => void;
   readonly jobs: readonly string[];
   /** Chunks of one run that may be in the broker at once. */
   readonly window: number;
@@ -38,6 +40,7 @@ export class Dispatcher {
   readonly #jobs: readonly string[];
   readonly #window: number;
   readonly #spans: DispatchSpans;
+  readonly #confirmed: DispatcherParts['confirmed'];
   readonly #trouble: Trouble;
   readonly #budgets = new RetryBudgets();
   #sent = 0;
@@ -46,8 +49,9 @@ export class Dispatcher {
   /** Chunks are due that may go as soon as others have settled. */
   #held = false;
 
-  constructor({ store, work, time, random, log, spans, jobs, window }: DispatcherParts) {
+  constructor({ store, work, time, random, log, spans, confirmed, jobs, window }: DispatcherParts) {
     this.#spans = spans;
+    this.#confirmed = confirmed;
     this.#store = store;
     this.#work = work;
     this.#time = time;
@@ -120,7 +124,7 @@ export class Dispatcher {
         chunks.map((chunk) => encodeChunk({ ...chunk, trace: spans.get(chunk.runId)?.trace ?? chunk.trace }, this.#time.now())),
         { signal },
       );
-      await this.#store.confirmChunks(chunks);
+      this.#confirmed(chunks);
       for (const span of spans.values()) span.end();
     } catch (error) {
       for (const span of spans.values()) span.end(error);

@@ -8,7 +8,7 @@ import type { DispatchSpans } from './dispatch-spans.ts';
 import { type BuiltChunk, ChunkBuilder, CLAIM_BYTES, checkKey } from './domain/chunk-builder.ts';
 import { LostRun, untilAborted } from './lease.ts';
 import { factEnvelope } from './owed-facts.ts';
-import type { OwedFact, PlanningRun, PlanProgress, PlanStore } from './plan-store.ts';
+import type { OwedFact, PlanningRun, PlanProgress, PlanStore, SentChunk } from './plan-store.ts';
 import { PlannedKeys, type Sighting } from './planned-keys.ts';
 
 /** Chunks stored in one statement, at most; the first ones go out sooner. */
@@ -34,6 +34,8 @@ export interface PlanContext {
   /** Chunks of one run that may be in the broker at once. */
   readonly window: number;
   readonly spans: DispatchSpans;
+  /** Told of what the broker has confirmed. */
+  readonly confirmed: (chunks: readonly SentChunk[]) => void;
   /** Items per chunk, at most. */
   readonly chunkItems: () => number;
   /** Bytes per item, at most. */
@@ -297,7 +299,7 @@ class Planning {
   }
 
   async #publish(chunks: readonly BuiltChunk[]): Promise<void> {
-    const { work, store, time, wakeDispatcher } = this.#context;
+    const { work, store, time, confirmed, wakeDispatcher } = this.#context;
     const run = this.#run;
     const span = this.#context.spans.start({
       runId: run.runId,
@@ -306,31 +308,19 @@ class Planning {
       retry: false,
       parent: traceOf(this.#span),
     });
-    const envelopes: Envelope[] = chunks.map((chunk) =>
-      encodeChunk(
-        {
-          ...run,
-          generation: 0,
-          seq: chunk.seq,
-          size: chunk.size,
-          attempt: 1,
-          emits: 1,
-          outcomes: null,
-          payload: chunk.payload,
-          trace: span.trace,
-        },
-        time.now(),
-      ),
+    const sent = chunks.map(({ seq }) => ({ runId: run.runId, generation: 0, seq, attempt: 1, emits: 1 }));
+    const envelopes: Envelope[] = chunks.map(({ size, payload }, i) =>
+      encodeChunk({ ...run, ...(sent[i] as SentChunk), size, outcomes: null, payload, trace: span.trace }, time.now()),
     );
     try {
       await work.publish(envelopes);
-      await store.confirmChunks(chunks.map((chunk) => ({ runId: run.runId, generation: 0, seq: chunk.seq, attempt: 1 })));
+      confirmed(sent);
       span.end();
     } catch (error) {
       span.end(error);
       // Nothing is lost: the chunks are due again, and the dispatcher knows how to mend the queue.
       this.#direct = false;
-      await store.releaseChunks(chunks.map((chunk) => ({ runId: run.runId, generation: 0, seq: chunk.seq })));
+      await store.releaseChunks(sent);
       wakeDispatcher();
     }
   }

@@ -40,8 +40,11 @@ export interface PlanStore {
    * have something to send share the limit: a long one never starves the others.
    */
   claimChunks(claim: ChunkClaim): Promise<readonly DueChunk[]>;
-  /** The broker has them. Until then a claim only lasts for a while: see `releaseUnconfirmed`. */
-  confirmChunks(chunks: readonly (ChunkId & { readonly attempt: number })[]): Promise<void>;
+  /**
+   * The broker has them. Until then a claim only lasts for a while: see `releaseUnconfirmed`. What has settled meanwhile, or was put back and
+   * sent once more, stays as it is.
+   */
+  confirmChunks(chunks: readonly SentChunk[]): Promise<void>;
   /** Puts chunks back that somebody claimed a while ago and did not get confirmed: he may have died in between. Returns their number. */
   releaseUnconfirmed(jobs: readonly string[]): Promise<number>;
   /** Puts chunks back that could not be published. */
@@ -167,16 +170,19 @@ export interface ChunkId {
   readonly seq: number;
 }
 
-export interface DueChunk extends ChunkId {
+export interface SentChunk extends ChunkId {
+  readonly attempt: number;
+  /** How often this attempt has been sent, this time included. */
+  readonly emits: number;
+}
+
+export interface DueChunk extends SentChunk {
   readonly job: string;
   readonly tick: string;
   readonly nominal: Instant | null;
   readonly params: Record<string, unknown>;
   readonly openedAt: Instant;
   readonly size: number;
-  readonly attempt: number;
-  /** How often this attempt has been sent, this time included. */
-  readonly emits: number;
   /** Item states as last settled; null when all items of the chunk are to go. */
   readonly outcomes: string | null;
   /** JSON, in UTF-8 when it is bytes. Null: too big to travel, the message claims it. */

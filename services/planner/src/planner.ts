@@ -5,6 +5,7 @@ import { metrics } from '@opentelemetry/api';
 import type { Job } from 'millrace';
 import { Admissions } from './admissions.ts';
 import type { PlannerConfig } from './config.ts';
+import { Confirmations } from './confirmations.ts';
 import { DispatchSpans } from './dispatch-spans.ts';
 import { Dispatcher, ensureQueue } from './dispatcher.ts';
 import { affordable, type Budget, earn, openBudget, spend } from './domain/budget.ts';
@@ -24,6 +25,8 @@ const TELL_AFTER = 30_000;
 const PURGE_EVERY = 600_000;
 /** Rows deleted in one statement, at most. */
 const PURGE_STEP = 500;
+/** The table is told what the broker has confirmed this often: well before a claim lapses. */
+const CONFIRM_EVERY = 2_000;
 /** Before a message that could not be handled is looked at again. */
 const MESSAGE_PAUSE = 1_000;
 
@@ -44,6 +47,7 @@ export class Planner implements Service {
   readonly #intake: Intake;
   readonly #admissions: Admissions;
   readonly #dispatchSpans: DispatchSpans;
+  readonly #confirmations: Confirmations;
   readonly #sizes = new ChunkSizes();
   /** What may be sent again because it may be lost. */
   #reemits: Budget;
@@ -72,6 +76,7 @@ export class Planner implements Service {
     this.#timed = new Loops(platform);
     this.#admissions = new Admissions(store);
     this.#dispatchSpans = new DispatchSpans(platform.work.system);
+    this.#confirmations = new Confirmations(store);
     this.#dispatcher = new Dispatcher({
       store,
       work: platform.work,
@@ -79,6 +84,7 @@ export class Planner implements Service {
       random: platform.random,
       log: platform.log,
       spans: this.#dispatchSpans,
+      confirmed: this.#confirmations.add,
       jobs: this.#names,
       window: config.window,
     });
@@ -141,6 +147,7 @@ export class Planner implements Service {
       ...Array.from({ length: this.#config.planning }, () => this.#planning.run('planning', 1_000, signal, () => this.#planNext(signal))),
       this.#caring.run('owed facts', 1_000, signal, () => payOwedFacts(this.#store, events, this.#platform.time.now(), signal)),
       this.#timed.run('scan', this.#config.scanEvery, signal, () => this.#scan()),
+      this.#timed.run('confirmations', CONFIRM_EVERY, signal, () => this.#confirmations.flush()),
       this.#timed.run('purge', PURGE_EVERY, signal, () => this.#purge(signal)),
       this.#timed.run('reconcile', this.#config.reconcileEvery, signal, () => this.#reconcile()),
       this.#timed.run('look at the event broker', this.#config.reconcileEvery, signal, () => this.#tellManifests()),
@@ -154,6 +161,7 @@ export class Planner implements Service {
     stopping.abort();
     await Promise.all(this.#subscriptions.map((subscription) => subscription.drain()));
     await Promise.all(this.#loops);
+    await this.#confirmations.flush().catch(() => undefined);
     for (const run of this.#admitted.splice(0)) await this.#store.postponePlanning(run, 0).catch(() => undefined);
     this.#started = false;
   }
@@ -202,6 +210,7 @@ export class Planner implements Service {
             chunkItems: () => this.#sizes.itemsFor(job.name, job.manifest.concurrency, this.#config.chunkItems),
             largestItem: this.#config.largestItem,
             spans: this.#dispatchSpans,
+            confirmed: this.#confirmations.add,
             wakeDispatcher: this.#dispatcher.wake,
           },
           held,
@@ -263,6 +272,7 @@ export class Planner implements Service {
         log.error({ job: name, chunks: stalled }, `stalled: chunks were sent ${EMIT_LIMIT + 1} times and never answered`);
       this.#stalled.set(name, stalled);
     }
+    await this.#confirmations.flush();
     const unconfirmed = await this.#store.releaseUnconfirmed(this.#names);
     if (unconfirmed > 0) log.warn({ chunks: unconfirmed }, 'chunks that were claimed and never sent are due again');
     for (const run of await this.#store.tellAgain(this.#names, TELL_AFTER))

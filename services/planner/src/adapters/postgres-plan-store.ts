@@ -13,6 +13,7 @@ import type {
   PlanProgress,
   PlanStore,
   RedriveRequest,
+  SentChunk,
   Waiting,
 } from '../plan-store.ts';
 import { admitTicks, INSERT_RUN, insertRun, openDependents, promoteWaiting, runValues } from './postgres-admission.ts';
@@ -237,15 +238,20 @@ export class PostgresPlanStore implements PlanStore {
     );
   }
 
-  async confirmChunks(chunks: readonly (ChunkId & { readonly attempt: number })[]): Promise<void> {
-    // Whose message it was does not matter: one of this attempt is in the broker.
+  async confirmChunks(chunks: readonly SentChunk[]): Promise<void> {
     await this.#db.query(
       `with ${UNFLUSHED}
        update planner.chunks c set emitted_at = now()
-       from unflushed, unnest($1::text[], $2::integer[], $3::integer[], $4::integer[]) as u (run_id, generation, seq, attempt)
-       where c.run_id = u.run_id and c.generation = u.generation and c.seq = u.seq and c.attempt = u.attempt
+       from unflushed, unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::integer[]) as u (run_id, generation, seq, attempt, emits)
+       where c.run_id = u.run_id and c.generation = u.generation and c.seq = u.seq and c.attempt = u.attempt and c.emits = u.emits
          and c.state = 'emitted' and c.emitted_at is null`,
-      [chunks.map((c) => c.runId), chunks.map((c) => c.generation), chunks.map((c) => c.seq), chunks.map((c) => c.attempt)],
+      [
+        chunks.map((c) => c.runId),
+        chunks.map((c) => c.generation),
+        chunks.map((c) => c.seq),
+        chunks.map((c) => c.attempt),
+        chunks.map((c) => c.emits),
+      ],
     );
   }
 
