@@ -5,7 +5,6 @@ import { Intake } from './intake.ts';
 import type { Log } from './log.ts';
 import { REASON_HEADER } from './parking.ts';
 import type { Delivery, Handler, SubscribeOptions } from './ports.ts';
-import { RabbitAcks } from './rabbit-acks.ts';
 
 /** How often a missing queue is looked for. */
 const LOOK_AGAIN: Milliseconds = 500;
@@ -30,7 +29,7 @@ export class RabbitConsumer {
   readonly #stopping = new AbortController();
   /** Deliveries that wait before they go back, with the way to send them back now. */
   readonly #waiting = new Set<() => void>();
-  #open: { readonly channel: Channel; readonly tag: string; readonly acks: RabbitAcks } | undefined;
+  #open: { readonly channel: Channel; readonly tag: string } | undefined;
   readonly #loop: Promise<void>;
 
   constructor(queue: string, options: SubscribeOptions, handler: Handler, wiring: Wiring) {
@@ -56,7 +55,6 @@ export class RabbitConsumer {
     // What is given back from here on goes at once.
     await this.#intake.idle();
     this.#open = undefined;
-    open?.acks.flush();
     await open?.channel.close().catch(() => {});
     await this.#loop;
   }
@@ -85,50 +83,51 @@ export class RabbitConsumer {
     });
     channel.on('error', () => {});
     await channel.prefetch(this.#prefetch);
-    const acks = new RabbitAcks(channel);
     const { consumerTag } = await channel.consume(this.#queue, (message) => {
-      if (message === null) return cancelled();
-      acks.opened(message);
-      const settle = (verdict: Verdict) => this.#settle(acks, message, verdict);
-      if (!this.#intake.offer({ delivery: deliveryOf(message), settle })) acks.giveBack(message);
+      if (message === null) cancelled();
+      else if (
+        !this.#intake.offer({
+          delivery: deliveryOf(message),
+          settle: (verdict) => this.#settle(channel, message, verdict),
+        })
+      )
+        quietly(() => channel.nack(message, false, true));
     });
     if (signal.aborted) {
       await channel.cancel(consumerTag).catch(() => {});
       await channel.close().catch(() => {});
       return;
     }
-    this.#open = { channel, tag: consumerTag, acks };
+    this.#open = { channel, tag: consumerTag };
     const why = await lost;
     if (signal.aborted) return; // drain() closes the channel
     this.#open = undefined;
-    if (why !== 'cancelled') return;
-    acks.flush();
-    await channel.close().catch(() => {});
+    if (why === 'cancelled') await channel.close().catch(() => {});
   }
 
-  #settle(acks: RabbitAcks, message: ConsumeMessage, verdict: Verdict): void | Promise<void> {
+  #settle(channel: Channel, message: ConsumeMessage, verdict: Verdict): void | Promise<void> {
     switch (verdict.kind) {
       case 'done':
-        return acks.ack(message);
+        return quietly(() => channel.ack(message));
       case 'retry':
-        return this.#giveBackLater(acks, message, verdict.after);
+        return this.#giveBackLater(channel, message, verdict.after);
       case 'park':
-        return this.#park(acks, message, verdict.reason);
+        return this.#park(channel, message, verdict.reason);
     }
   }
 
   /** The delivery keeps its place in the prefetch while it waits: a failing sink slows its consumers down. */
-  #giveBackLater(acks: RabbitAcks, message: ConsumeMessage, after: Milliseconds): void {
+  #giveBackLater(channel: Channel, message: ConsumeMessage, after: Milliseconds): void {
     const giveBack = () => {
       clearTimeout(timer);
       this.#waiting.delete(giveBack);
-      acks.giveBack(message);
+      quietly(() => channel.nack(message, false, true));
     };
     const timer = setTimeout(giveBack, this.#stopping.signal.aborted ? 0 : Math.min(Math.max(0, after), LONGEST_WAIT));
     this.#waiting.add(giveBack);
   }
 
-  async #park(acks: RabbitAcks, message: ConsumeMessage, reason: string): Promise<void> {
+  async #park(channel: Channel, message: ConsumeMessage, reason: string): Promise<void> {
     const { id, headers, body } = deliveryOf(message);
     try {
       await this.#wiring.publish({
@@ -139,9 +138,9 @@ export class RabbitConsumer {
       });
     } catch (error) {
       this.#wiring.log.warn({ id, err: error }, 'cannot park a message; it goes back to its queue');
-      return this.#giveBackLater(acks, message, 5_000);
+      return this.#giveBackLater(channel, message, 5_000);
     }
-    acks.ack(message);
+    quietly(() => channel.ack(message));
   }
 }
 
@@ -159,6 +158,13 @@ function deliveryOf(message: ConsumeMessage): Delivery {
     body: message.content,
     deliveries,
   };
+}
+
+/** On a channel that has closed meanwhile the broker has already taken everything back. */
+function quietly(act: () => void): void {
+  try {
+    act();
+  } catch {}
 }
 
 /** Opening a channel waits for the connection, perhaps for long: a drain must not. */
