@@ -5,7 +5,7 @@ import { Audit } from './audit.ts';
 import { auditDefaults } from './config.ts';
 import type { LedgerStore } from './ledger-store.ts';
 
-test('facts gather between folds, but hardly while one of the next may close a run', async () => {
+test('facts gather between folds, the less the sooner one of them may close a run', async () => {
   let awaited = Number.POSITIVE_INFINITY;
   const store: LedgerStore = {
     fold: async () => ({ gained: new Map(), awaited }),
@@ -31,9 +31,10 @@ test('facts gather between folds, but hardly while one of the next may close a r
     await audit.fold([]);
     return typeof linger === 'function' ? linger() : linger;
   };
-  expect(await afterFoldWith(Number.POSITIVE_INFINITY)).toBe(60);
-  expect(await afterFoldWith(33)).toBe(60);
-  expect(await afterFoldWith(32)).toBe(10);
-  expect(await afterFoldWith(Number.POSITIVE_INFINITY)).toBe(60);
+  expect(await afterFoldWith(Number.POSITIVE_INFINITY)).toBe(120);
+  expect(await afterFoldWith(300)).toBe(120);
+  expect(await afterFoldWith(20)).toBe(40);
+  expect(await afterFoldWith(1)).toBe(2);
+  expect(await afterFoldWith(Number.POSITIVE_INFINITY)).toBe(120);
   await audit.stop();
 });

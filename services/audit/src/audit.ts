@@ -20,10 +20,9 @@ import { startCloseSpan, startSettleSpans, type TracedFact } from './fold-spans.
 import type { LedgerStore } from './ledger-store.ts';
 
 /** Between folds of facts that come in numbers: each is a transaction of a dozen statements, however many facts it takes. */
-const FOLD_EVERY = 60;
-/** The same while a run waits for so few chunks that one of the next facts may close it. */
-const FOLD_LAST_EVERY = 10;
-const LAST_CHUNKS = 32;
+const FOLD_EVERY: Milliseconds = 120;
+/** The same for each chunk that a run still waits for, if that is less: half of what a processor takes for a quick one, so that the last fold comes soon. */
+const FOLD_PER_CHUNK: Milliseconds = 2;
 /** How often facts that the stream did not take are offered again. */
 const OUTBOX_EVERY = 5_000;
 const PURGE_EVERY = 600_000;
@@ -55,7 +54,7 @@ export class Audit implements Service {
     this.#stopping = new AbortController();
     this.#subscription = await this.#platform.events.subscribe(
       'millrace.facts.>',
-      { durable: 'audit', batch: 512, prefetch: 512, linger: () => (this.#awaited <= LAST_CHUNKS ? FOLD_LAST_EVERY : FOLD_EVERY) },
+      { durable: 'audit', batch: 512, prefetch: 512, linger: () => Math.min(FOLD_EVERY, this.#awaited * FOLD_PER_CHUNK) },
       this.fold,
     );
     const { signal } = this.#stopping;

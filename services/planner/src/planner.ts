@@ -19,7 +19,7 @@ import { planRun } from './plan-run.ts';
 import type { PlanningRun, PlanStore } from './plan-store.ts';
 
 /** Settled chunks that come in numbers are folded this far apart; the window of a run is wide enough for that. */
-const SETTLE_EVERY = 40;
+const SETTLE_EVERY = 80;
 /** A run that is settled and not closed for this long is told again. */
 const TELL_AFTER = 30_000;
 const PURGE_EVERY = 600_000;
