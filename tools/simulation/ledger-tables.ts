@@ -66,7 +66,7 @@ export class LedgerTables {
     const books = runsOf(batch).map((runId) => this.#open(runId, batch));
     const closed: RunClosed[] = [];
     const gained = new Map<string, Counts>();
-    let awaited = Number.POSITIVE_INFINITY;
+    let awaited = books.length === 0 ? 0 : Number.POSITIVE_INFINITY;
     for (const book of books) {
       const before = { ...book.counts };
       for (const fact of batch.opened) if (fact.runId === book.runId) openRun(book, fact);
@@ -227,7 +227,7 @@ export class LedgerTables {
     book.closedAt = this.#now();
     book.generations.set(book.generation, { ...generation, closed: true });
     closed.push(this.#closedFact(book, book.verdict, book.closedAt));
-    return Number.POSITIVE_INFINITY;
+    return 0;
   }
 
   #closedFact(book: Book, verdict: RunVerdict, closedAt: number): RunClosed {

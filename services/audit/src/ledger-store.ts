@@ -11,7 +11,10 @@ export interface FactBatch {
 export interface Fold {
   /** Final outcomes that the books gained, by job. */
   readonly gained: ReadonlyMap<string, Counts>;
-  /** Chunks, about, that a sealed run of the batch still waits for: of the one that waits for the fewest. Infinity when none waits. */
+  /**
+   * Chunks, about, that a sealed run of the batch still waits for: of the one that waits for the fewest. 0 when one has closed, or the batch
+   * tells of no run; Infinity when none is sealed.
+   */
   readonly awaited: number;
 }
 

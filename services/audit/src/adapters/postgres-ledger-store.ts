@@ -29,7 +29,7 @@ export class PostgresLedgerStore implements LedgerStore {
 
   async fold(batch: FactBatch): Promise<Fold> {
     const runs = new Map([...batch.opened, ...batch.planned, ...batch.planFailed, ...batch.settled].map((fact) => [fact.runId, fact.job]));
-    if (runs.size === 0) return { gained: new Map(), awaited: Number.POSITIVE_INFINITY };
+    if (runs.size === 0) return { gained: new Map(), awaited: 0 };
     return this.#db.transaction(async (tx) => {
       await lockRuns(tx, runs);
       for (const fact of batch.opened) await openRun(tx, fact);
@@ -275,7 +275,7 @@ async function moveCounts(tx: Queryable, runId: string, counts: Counts): Promise
 
 /**
  * Whichever fact comes last closes the run: its plan is sealed and every item of its newest generation is final. Returns the chunks that a
- * sealed run still waits for.
+ * sealed run still waits for, 0 when it has closed.
  */
 async function closeIfComplete(tx: Queryable, runId: string): Promise<number> {
   const row = await closeRow(tx, runId, `r.state <> 'closed' and g.planned_at is not null and g.closed_at is null`);
@@ -298,7 +298,7 @@ async function closeIfComplete(tx: Queryable, runId: string): Promise<number> {
     JSON.stringify(counts),
   ]);
   await oweClosed(tx, runId, row, verdict, Math.floor(row.now));
-  return Number.POSITIVE_INFINITY;
+  return 0;
 }
 
 /** A plan that is told again of a generation that is closed: its planner has missed the close. */
