@@ -86,6 +86,17 @@ export function databaseContract(name: string, open: () => Promise<Database>): v
       expect((await db.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
     });
 
+    test('texts that are bytes already go beside others, be they long or short', async () => {
+      const long = 'é'.repeat(10_000);
+      const insert = 'insert into t (id, v) values ($1, $2), ($3, $4), ($5, $6)';
+      const params = [1, Buffer.from(long), 2, Buffer.from('ü'), 3, null];
+      expect(await db.query(insert, params)).toMatchObject({ rows: [], rowCount: 3 });
+      expect((await db.query('select v from t order by id')).rows).toEqual([{ v: long }, { v: 'ü' }, { v: null }]);
+      await expect(db.query(insert, params)).rejects.toMatchObject({ code: '23505' });
+      expect(await db.query('update t set v = $1 where id < $2 returning id', [Buffer.from(long), 3])).toMatchObject({ rowCount: 2 });
+      await db.query('delete from t');
+    });
+
     test('a statement and a COPY in one round trip are one transaction', async () => {
       const insert = 'insert into t (id, v) values ($1, $2) returning id, v, null as nothing';
       const rows = [

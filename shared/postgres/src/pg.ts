@@ -6,7 +6,7 @@ import { copyStatement, copyText } from './copy-text.ts';
 import type { Database, Result, Transaction } from './database.ts';
 import { isRetryable, translate } from './errors.ts';
 import { LostConnections } from './lost-connections.ts';
-import { QueryAndCopy } from './query-and-copy.ts';
+import { RawQuery } from './raw-query.ts';
 import { retryTransaction } from './retry-transaction.ts';
 
 export interface PostgresOptions {
@@ -66,6 +66,7 @@ class PostgresDatabase implements Database {
   }
 
   async query<Row>(sql: string, params?: readonly unknown[]): Promise<Result<Row>> {
+    if (params?.some(Buffer.isBuffer)) return this.#raw(new RawQuery<Row>(sql, params));
     try {
       return resultOf(await this.#pool.query(sql, params as unknown[]));
     } catch (error) {
@@ -113,6 +114,10 @@ class PostgresDatabase implements Database {
     columns: readonly string[],
     rows: readonly (readonly unknown[])[],
   ): Promise<Result<Row>> {
+    return this.#raw(new RawQuery<Row>(sql, params, { sql: copyStatement(table, columns, 'stdin'), rows: Buffer.from(copyText(rows)) }));
+  }
+
+  async #raw<Row>(query: RawQuery<Row>): Promise<Result<Row>> {
     let client: pg.PoolClient;
     try {
       client = await this.#pool.connect();
@@ -121,10 +126,8 @@ class PostgresDatabase implements Database {
     }
     let broken: Error | undefined;
     try {
-      const query = new QueryAndCopy(sql, params, copyStatement(table, columns, 'stdin'), Buffer.from(copyText(rows)));
       client.query(query);
-      const answer = (await query.rows) as Row[];
-      return { rows: answer, rowCount: answer.length };
+      return await query.result;
     } catch (error) {
       const translated = translate(error, this.#where);
       if (translated !== error) {
