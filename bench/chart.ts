@@ -43,6 +43,6 @@ ${rows.join('\n')}
 `;
 }
 
-function xml(text: string): string {
+export function xml(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 }

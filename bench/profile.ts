@@ -1,20 +1,16 @@
 /**
  * Where a process spent its time: `BENCH_PROFILE=<folder> npm run bench -- --only millrace` leaves a profile of Node's own for each
- * process, and `node --import tsx bench/profile.ts <folder>` prints the busiest functions of each.
+ * process, and `node --import tsx bench/profile.ts <folder>` prints the busiest functions of each and draws a flame graph beside it.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-
-interface Profile {
-  readonly nodes: readonly { id: number; callFrame: { functionName: string; url: string; lineNumber: number }; children?: number[] }[];
-  readonly samples: readonly number[];
-  readonly timeDeltas: readonly number[];
-}
+import { flame, type Profile } from './flame.ts';
 
 const folder = process.argv[2] ?? '.';
 const top = Number(process.argv[3] ?? 40);
 for (const file of readdirSync(folder).filter((name) => name.endsWith('.cpuprofile'))) {
-  const { nodes, samples, timeDeltas } = JSON.parse(readFileSync(join(folder, file), 'utf8')) as Profile;
+  const profile = JSON.parse(readFileSync(join(folder, file), 'utf8')) as Profile;
+  const { nodes, samples, timeDeltas } = profile;
   const byId = new Map(nodes.map((node) => [node.id, node]));
   const self = new Map<string, number>();
   let busy = 0;
@@ -32,4 +28,7 @@ for (const file of readdirSync(folder).filter((name) => name.endsWith('.cpuprofi
   process.stdout.write(`\n${file} (${main.replace(/^.*\/(?=services|shared|bench)/, '')}): ${(busy / 1e6).toFixed(2)} s busy\n`);
   for (const [place, micros] of [...self].sort((a, b) => b[1] - a[1]).slice(0, top))
     process.stdout.write(`  ${((micros * 100) / busy).toFixed(1).padStart(5)} %  ${place}\n`);
+  const svg = join(folder, file.replace(/cpuprofile$/, 'svg'));
+  writeFileSync(svg, flame(profile, `${file.replace(/-.*/, '')}: ${(busy / 1e6).toFixed(2)} s busy`));
+  process.stdout.write(`  ${svg}\n`);
 }
