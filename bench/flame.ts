@@ -29,7 +29,7 @@ const LEAST = 1.5;
 /** A flame graph, callers on top: the width of a frame is its share of the time that the process was busy. Names and shares show on hover. */
 export function flame({ nodes, samples, timeDeltas }: Profile, title: string): string {
   const times = new Map<number, number>();
-  samples.forEach((id, i) => times.set(id, (times.get(id) ?? 0) + (timeDeltas[i] ?? 0)));
+  for (const [i, id] of samples.entries()) times.set(id, (times.get(id) ?? 0) + (timeDeltas[i] ?? 0));
   const byId = new Map(nodes.map((node) => [node.id, node]));
   const root = frameOf(nodes[0] as ProfileNode);
   merge(root, nodes[0] as ProfileNode, byId, times);
