@@ -1,4 +1,14 @@
-import { codeOf, type Envelope, keysIn, MillraceError, messageOf, noCounts, type Time } from '@millrace/core';
+import {
+  codeOf,
+  type Envelope,
+  type Instant,
+  keysIn,
+  type Milliseconds,
+  MillraceError,
+  messageOf,
+  noCounts,
+  type Time,
+} from '@millrace/core';
 import type { Publisher } from '@millrace/messaging';
 import { parentOf, traceOf } from '@millrace/runtime';
 import { context as activeContext, type Span, SpanStatusCode, trace } from '@opentelemetry/api';
@@ -19,6 +29,8 @@ const LINGER = 500;
 const PLAN_ATTEMPTS = 3;
 /** A plan that takes longer is told of before it is sealed. Until then the first chunk goes first. */
 const QUICK = 20;
+/** For how long a planner that is faster than the processors waits for room in the window, time and again: longer than settled chunks gather. */
+const ROOM_PAUSE = 100;
 /** Before planning goes on after a failure of the infrastructure. */
 const PAUSE = 2_000;
 
@@ -66,11 +78,11 @@ async function planTraced(claimed: PlanningRun, job: Job, context: PlanContext, 
     if (!(await store.discardPlan(run))) return 'lost';
     run = { ...run, cursor: undefined, nextSeq: 0, items: 0, duplicates: 0 };
   }
-  const planning = new Planning(run, job, context, span);
+  const planning = new Planning(run, job, context, span, signal);
   try {
     const over = new AbortController();
     void tellOpened(run, context, AbortSignal.any([signal, over.signal]));
-    await untilAborted(planning.run(signal), signal).finally(() => over.abort());
+    await untilAborted(planning.run(), signal).finally(() => over.abort());
   } catch (error) {
     if (error instanceof LostRun || signal.reason instanceof LostRun) return 'lost';
     if (signal.aborted) {
@@ -104,6 +116,7 @@ class Planning {
   readonly #job: Job;
   readonly #context: PlanContext;
   readonly #span: Span;
+  readonly #signal: AbortSignal;
   readonly #builder: ChunkBuilder;
   readonly #keys: PlannedKeys;
   readonly #publishing = new Set<Promise<void>>();
@@ -117,11 +130,14 @@ class Planning {
   #mark: Mark | undefined;
   #items: number;
   #duplicates: number;
-  /** Chunks go to the broker without the dispatcher: until the window was full, or the broker refused some. Never what is spooled. */
+  /** Chunks go to the broker without the dispatcher: until the window stays full, or the broker refused some. Never what is spooled. */
   #direct: boolean;
+  readonly #since: Instant;
+  #waited: Milliseconds = 0;
 
-  constructor(run: PlanningRun, job: Job, context: PlanContext, span: Span) {
+  constructor(run: PlanningRun, job: Job, context: PlanContext, span: Span, signal: AbortSignal) {
     this.#span = span;
+    this.#signal = signal;
     this.#run = run;
     this.#job = job;
     this.#context = context;
@@ -129,6 +145,7 @@ class Planning {
     this.#mark = run.cursor as Mark | undefined;
     this.#items = run.items;
     this.#direct = !run.manifest.spool;
+    this.#since = context.time.now();
     // What the source repeated after the mark, it will repeat again.
     this.#duplicates = this.#mark?.duplicates ?? 0;
     this.#keys = new PlannedKeys({
@@ -139,7 +156,8 @@ class Planning {
     });
   }
 
-  async run(signal: AbortSignal): Promise<void> {
+  async run(): Promise<void> {
+    const signal = this.#signal;
     if (this.#run.nextSeq > 0) await this.#keys.recall(this.#mark?.items ?? 0);
     const { query } = this.#context;
     const source = this.#job.items({
@@ -276,21 +294,31 @@ class Planning {
     return true;
   }
 
-  /** As long as the window has room, chunks go to the broker straight from memory. Once it was full, the dispatcher sends what comes. */
+  /** As long as the window has room, chunks go to the broker straight from memory; the dispatcher would have to read them back. */
   async #store(chunks: readonly BuiltChunk[], progress: PlanProgress): Promise<void> {
     const { store, window } = this.#context;
     const sent = await store.appendChunks(this.#run, chunks, progress, this.#direct ? window : 0);
     if (sent === undefined) throw new LostRun();
-    if (sent < chunks.length) {
-      this.#direct = false;
-      this.#context.wakeDispatcher();
+    if (sent > 0) {
+      const publishing = this.#publish(chunks.slice(0, sent)).finally(() => this.#publishing.delete(publishing));
+      this.#publishing.add(publishing);
+      // Whoever waits for it next is told; planning may end before anybody does.
+      publishing.catch(() => undefined);
+      if (this.#publishing.size >= 2) await Promise.race(this.#publishing);
     }
-    if (sent === 0) return;
-    const publishing = this.#publish(chunks.slice(0, sent)).finally(() => this.#publishing.delete(publishing));
-    this.#publishing.add(publishing);
-    // Whoever waits for it next is told; planning may end before anybody does.
-    publishing.catch(() => undefined);
-    if (this.#publishing.size >= 2) await Promise.race(this.#publishing);
+    if (sent === chunks.length) return;
+    this.#context.wakeDispatcher();
+    if (this.#direct) await this.#waitForRoom();
+  }
+
+  /** Half as long as planning itself has taken, in all: slow processors do not hold up the plan. */
+  async #waitForRoom(): Promise<void> {
+    const { time } = this.#context;
+    const planned = time.now() - this.#since - this.#waited;
+    this.#direct = this.#waited + ROOM_PAUSE <= planned / 2;
+    if (!this.#direct) return;
+    this.#waited += ROOM_PAUSE;
+    await time.sleep(ROOM_PAUSE, this.#signal);
   }
 
   async #stored(): Promise<void> {
