@@ -130,6 +130,15 @@ describe('planner', () => {
     await planner.stop();
   });
 
+  test('a planner that stops leaves a mark of what the broker has confirmed: nothing of it is sent again', async () => {
+    const { planner, trigger, ended } = await plan(jobOf('stopped', () => Array.from({ length: 501 }, (_, id) => ({ id }))));
+    await trigger('a');
+    await ended('a');
+    await planner.stop();
+    const { rows } = await db.query(`select seq from planner.chunks where job = 'stopped' and state = 'emitted' and emitted_at is null`);
+    expect(rows).toEqual([]);
+  });
+
   test.each([
     ['no-key', () => [{ id: 1 }, {}], 'MR1005'],
     ['no-json', () => [{ id: 1, at: new Date() }], 'MR1006'],

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { CHUNK_ITEMS, ChunkBuilder, checkKey } from './chunk-builder.ts';
+import { CHUNK_BYTES, CHUNK_ITEMS, ChunkBuilder, checkKey } from './chunk-builder.ts';
 
 describe('ChunkBuilder', () => {
   test('cuts by count and numbers chunks from where it was told', () => {
@@ -30,6 +30,15 @@ describe('ChunkBuilder', () => {
       ['deep', { list: [1] }],
       ['again', { n: 2 }],
     ]);
+  });
+
+  test('texts that grow in JSON make a larger chunk, and nothing of it is lost', () => {
+    const builder = new ChunkBuilder('j', 0);
+    const text = '\u0001"'.repeat(300);
+    let chunk = builder.add(0, { text });
+    for (let key = 1; !chunk; key++) chunk = builder.add(key, { text });
+    expect(chunk.payload.length).toBeGreaterThan(2 * CHUNK_BYTES);
+    expect(JSON.parse(String(chunk.payload))).toEqual(Array.from({ length: chunk.size }, (_, key) => [key, { text }]));
   });
 
   test('the largest item is measured in bytes, however small its texts look', () => {

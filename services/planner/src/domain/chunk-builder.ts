@@ -30,7 +30,7 @@ export function checkKey(key: unknown, job: string, index: number): asserts key 
 
 /** Items up to this size wait for the rest of their chunk to be turned into JSON, if a copy of them is cheap. */
 const SMALL = 4 * 1024;
-/** What a character becomes in JSON, at most: `\\u001f`. */
+/** What a character becomes in JSON, at most: `\u001f`. The size of a flat item is counted before that, so a chunk of such texts may be larger than `CHUNK_BYTES`. */
 const BYTES_PER_CHARACTER = 6;
 
 /**
