@@ -25,9 +25,9 @@ export class Once {
   /** The closed runs once everything is over, undefined before. */
   async finished(find: (runId: string) => Promise<RunJson | undefined>): Promise<readonly RunJson[] | undefined> {
     for (const [job, due] of this.#undecided) {
-      // A new tick may have come while this process started: the first one decided since then counts.
+      // New ticks may have come while this process started: the first one counts that was not missed for a newer one.
       const { rows } = await this.#db.query<{ nominal: number; result: string }>(
-        `select (extract(epoch from nominal) * 1000)::float8 as nominal, result from planner.ticks where job = $1 and through >= to_timestamp($2::float8 / 1000) order by nominal limit 1`,
+        `select (extract(epoch from nominal) * 1000)::float8 as nominal, result from planner.ticks where job = $1 and through >= to_timestamp($2::float8 / 1000) order by (result = 'missed'), nominal limit 1`,
         [job, due],
       );
       const decided = rows[0];

@@ -64,6 +64,7 @@ export async function dev(output: Output, options: { once?: boolean }): Promise<
         progress.clear();
         // The last run may have closed since the look above.
         await reportClosed(await recent(api));
+        if (finished.length === 0) output.note('Nothing ran: no job has a schedule whose latest tick is to be run.');
         return worstExitCode(finished.map((run) => run.verdict));
       }
       await delay(POLL_MS, undefined, { signal: stop.signal }).catch(() => undefined);
