@@ -1,19 +1,7 @@
-// The planner's schema in memory. Long because it answers the whole PlanStore port, whose methods share these three tables; the
-// contract suite (plan-store.contract.ts) holds it and the SQL of PostgresPlanStore to the same answers.
-import {
-  type ChunkSettled,
-  dependenciesMet,
-  formatInstant,
-  type Instant,
-  type JobManifest,
-  keysIn,
-  type Milliseconds,
-  type RunClosed,
-  runIdOf,
-  type Trace,
-} from '@millrace/core';
+// The planner's schema in memory, with plan-admission.ts and plan-window.ts. The contract suite (plan-store.contract.ts) holds it and
+// the SQL of PostgresPlanStore to the same answers.
+import { type ChunkSettled, type Instant, type JobManifest, keysIn, type Milliseconds, type RunClosed, type Trace } from '@millrace/core';
 import type { BuiltChunk } from '../../services/planner/src/domain/chunk-builder.ts';
-import { decideTicks } from '../../services/planner/src/domain/decide-ticks.ts';
 import { selectRedrive } from '../../services/planner/src/domain/select-redrive.ts';
 import type {
   AdmittedTicks,
@@ -31,10 +19,9 @@ import type {
   Waiting,
 } from '../../services/planner/src/plan-store.ts';
 import type { Mutants } from './mutants.ts';
-import { type ChunkRow, newChunk, newRun, planningOf, type RunRow, redriveFacts, type TickRow } from './plan-rows.ts';
-
-/** A chunk that was claimed and not confirmed by then is due again. */
-const CONFIRM_BY: Milliseconds = 15_000;
+import { PlanAdmission } from './plan-admission.ts';
+import { newChunk, planningOf, type RunRow, redriveFacts, type TickRow } from './plan-rows.ts';
+import * as window from './plan-window.ts';
 
 /** A port whose answers are there at once. */
 export type Immediate<Port> = {
@@ -43,9 +30,9 @@ export type Immediate<Port> = {
 
 /** Every method is one transaction, and nothing else happens while it runs. */
 export class PlanTables implements Immediate<PlanStore> {
-  readonly jobs = new Map<string, { manifest: JobManifest; lastNominal: Instant }>();
-  readonly ticks = new Map<string, Map<Instant, TickRow>>();
-  readonly runs = new Map<string, RunRow>();
+  readonly #admission = new PlanAdmission();
+  readonly ticks: ReadonlyMap<string, ReadonlyMap<Instant, TickRow>> = this.#admission.ticks;
+  readonly runs: ReadonlyMap<string, RunRow> = this.#admission.runs;
   readonly #now: () => Instant;
   readonly #mutants: Mutants;
 
@@ -59,52 +46,20 @@ export class PlanTables implements Immediate<PlanStore> {
   }
 
   registerJob(manifest: JobManifest, startAfter: Instant): void {
-    const known = this.jobs.get(manifest.name);
-    if (!known) this.jobs.set(manifest.name, { manifest, lastNominal: startAfter });
-    else if (known.manifest.revision !== manifest.revision) known.manifest = manifest;
+    this.#admission.registerJob(manifest, startAfter);
   }
 
   admitTicks(manifest: JobManifest, until: Instant, traceOf: (runId: string) => Trace): AdmittedTicks {
-    const { schedule, name } = manifest;
-    const job = this.jobs.get(name);
-    const decided = { ran: 0, skipped: 0, missed: 0 };
-    const opened: string[] = [];
-    const nothing = { opened, decided, lag: undefined };
-    if (!schedule || !job) return nothing;
     const now = this.#mutants.on('tick-admitted-early') ? Math.max(until, this.#now()) : this.#now();
-    const decision = decideTicks(schedule, job.lastNominal, Math.min(until, now), now);
-    if (decision.lastNominal <= job.lastNominal) return nothing;
-    const { missed } = decision;
-    if (missed) this.#recordTick(name, { ...missed, result: 'missed' });
-    decided.missed = missed?.ticks ?? 0;
-    const newest = decision.run.at(-1);
-    for (const nominal of decision.run) {
-      const busy = schedule.overlap !== 'allow' && this.#ofJob(name).some((run) => run.state !== 'closed');
-      const waits = busy && (schedule.overlap === 'bufferOne' || nominal !== newest);
-      const record = { nominal, through: nominal, ticks: 1 };
-      if (busy && !waits) {
-        decided.skipped++;
-        this.#recordTick(name, { ...record, result: 'skipped' });
-        continue;
-      }
-      if (waits && schedule.overlap === 'bufferOne') this.#dropWaiting(name);
-      const tick = formatInstant(nominal);
-      const runId = runIdOf(name, tick);
-      const run: NewRun = { runId, tick, nominal, cause: 'tick', manifest, params: {}, limit: undefined, trace: traceOf(runId) };
-      if (this.#insertRun(run, waits ? 'waiting' : 'opened')) opened.push(runId);
-      this.#recordTick(name, { ...record, result: 'ran' });
-      decided.ran++;
-    }
-    job.lastNominal = decision.lastNominal;
-    return { opened, decided, lag: newest === undefined ? undefined : Math.max(0, now - newest) };
+    return this.#admission.admitTicks(manifest, until, now, traceOf);
   }
 
   admitRun(run: NewRun): boolean {
-    return this.#insertRun(run, 'opened');
+    return this.#admission.insertRun(run, 'opened', this.#now());
   }
 
   admitClaimed(run: NewRun, lease: Milliseconds): PlanningRun | undefined {
-    const row = this.#insertRun(run, 'opened') ? this.runs.get(run.runId) : undefined;
+    const row = this.admitRun(run) ? this.runs.get(run.runId) : undefined;
     return row && this.#claim(row, lease);
   }
 
@@ -127,7 +82,7 @@ export class PlanTables implements Immediate<PlanStore> {
     return planningOf(run);
   }
 
-  appendChunks({ runId, epoch }: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, window: number): number | undefined {
+  appendChunks({ runId, epoch }: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, room: number): number | undefined {
     const run = this.runs.get(runId);
     const naive = this.#mutants.on('no-epoch-check');
     const first = chunks[0]?.seq;
@@ -138,11 +93,11 @@ export class PlanTables implements Immediate<PlanStore> {
     run.items = progress.items;
     run.duplicates = progress.duplicates;
     run.nextSeq = naive ? Math.max(run.nextSeq, (chunks.at(-1)?.seq ?? -1) + 1) : run.nextSeq + chunks.length;
-    const sent = Math.max(0, Math.min(chunks.length, window - run.chunks.filter(({ state }) => state === 'emitted').length));
+    const sent = Math.max(0, Math.min(chunks.length, room - window.emittedOf(run)));
     for (const [index, { seq, size, payload }] of chunks.entries()) {
       if (naive && run.chunks.some((chunk) => chunk.seq === seq)) continue;
       const emitted = index < sent;
-      const chunk = newChunk({ generation: 0, seq, size, payload: payload.toString() }, emitted ? now + CONFIRM_BY : now);
+      const chunk = newChunk({ generation: 0, seq, size, payload: payload.toString() }, emitted ? now + window.CONFIRM_BY : now);
       run.chunks.push(emitted ? { ...chunk, state: 'emitted', emits: 1 } : chunk);
     }
     return sent;
@@ -202,133 +157,39 @@ export class PlanTables implements Immediate<PlanStore> {
       .map(({ seq, payload }) => ({ seq, keys: keysIn(payload ?? '[]') }));
   }
 
-  claimChunks({ jobs, window, limit, kind, throttled }: ChunkClaim): DueChunk[] {
-    const now = this.#now();
-    const claimed: DueChunk[] = [];
-    const due = (chunk: ChunkRow, attempt: ChunkClaim['kind']) =>
-      chunk.state === 'ready' && chunk.dueAt <= now && (attempt === 'first') === (chunk.attempt === 1);
-    const sharing: { run: RunRow; free: number }[] = [];
-    for (const run of this.runs.values()) {
-      // What is spooled goes out as a whole, once its plan is sealed.
-      const open = run.state === 'running' || (run.state === 'planning' && !run.manifest.spool);
-      if (!open || !jobs.includes(run.job) || !run.chunks.some((chunk) => due(chunk, kind))) continue;
-      if (kind === 'retry' && throttled.includes(run.job) && run.chunks.some((chunk) => due(chunk, 'first'))) continue;
-      const free = window - run.chunks.filter((other) => other.state === 'emitted').length;
-      if (free > 0) sharing.push({ run, free });
-    }
-    for (const { run, free } of sharing) {
-      let room = Math.min(free, Math.ceil(limit / sharing.length));
-      const inOrder = kind === 'first' ? run.chunks : [...run.chunks].sort((x, y) => x.dueAt - y.dueAt);
-      for (const chunk of inOrder) {
-        if (claimed.length >= limit) return claimed;
-        if (!due(chunk, kind)) continue;
-        if (room === 0) break;
-        room--;
-        chunk.state = 'emitted';
-        chunk.emittedAt = undefined;
-        chunk.dueAt = now + CONFIRM_BY;
-        chunk.emits++;
-        claimed.push({
-          runId: run.runId,
-          generation: chunk.generation,
-          seq: chunk.seq,
-          job: run.job,
-          tick: run.tick,
-          nominal: run.nominal,
-          params: run.params,
-          openedAt: run.openedAt,
-          trace: run.trace,
-          size: chunk.size,
-          attempt: chunk.attempt,
-          emits: chunk.emits,
-          outcomes: chunk.outcomes ?? null,
-          payload: (chunk.payload ?? run.chunks.find((c) => c.generation === 0 && c.seq === chunk.seq)?.payload) as string,
-        });
-      }
-    }
-    return claimed;
+  claimChunks(claim: ChunkClaim): DueChunk[] {
+    return window.claimDue(this.runs.values(), claim, this.#now());
   }
 
   releaseChunks(chunks: readonly ChunkId[]): void {
     for (const id of chunks) {
-      const chunk = this.#chunk(id);
-      if (chunk?.state !== 'emitted') continue;
-      chunk.state = 'ready';
-      chunk.dueAt = this.#now();
-      chunk.emits = Math.max(0, chunk.emits - 1);
+      const chunk = window.findChunk(this.runs, id);
+      if (chunk?.state === 'emitted') window.release(chunk, this.#now());
     }
   }
 
   confirmChunks(chunks: readonly SentChunk[]): void {
     for (const id of chunks) {
-      const chunk = this.#chunk(id);
+      const chunk = window.findChunk(this.runs, id);
       if (chunk?.state === 'emitted' && chunk.attempt === id.attempt && chunk.emits === id.emits) chunk.emittedAt ??= this.#now();
     }
   }
 
   releaseUnconfirmed(jobs: readonly string[]): number {
-    const now = this.#now();
-    let released = 0;
-    for (const run of this.runs.values()) {
-      if ((run.state !== 'running' && run.state !== 'planning') || !jobs.includes(run.job)) continue;
-      for (const chunk of run.chunks) {
-        if (chunk.state !== 'emitted' || chunk.emittedAt !== undefined || chunk.dueAt > now) continue;
-        chunk.state = 'ready';
-        chunk.dueAt = now;
-        chunk.emits = Math.max(0, chunk.emits - 1);
-        released++;
-      }
-    }
-    return released;
+    return window.releaseUnconfirmed(this.runs.values(), jobs, this.#now());
   }
 
   waiting(jobs: readonly string[]): Waiting {
-    const now = this.#now();
-    let soonest: Instant | undefined;
-    let held = false;
-    for (const run of this.runs.values()) {
-      if (run.state === 'closed' || !jobs.includes(run.job)) continue;
-      for (const { state, dueAt } of run.chunks) {
-        if (state !== 'ready') continue;
-        if (dueAt <= now) held = true;
-        else if (soonest === undefined || dueAt < soonest) soonest = dueAt;
-      }
-    }
-    return { due: soonest === undefined ? undefined : soonest - now, held };
+    return window.waitingOf(this.runs.values(), jobs, this.#now());
   }
 
   settleChunks(settled: readonly (ChunkSettled & { next: NextSending | undefined })[]): void {
-    const now = this.#now();
-    const attemptAfter = (fact: (typeof settled)[number]) => fact.next?.attempt ?? fact.attempt;
-    const nextOf = (fact: (typeof settled)[number]) => fact.next?.attempt ?? Number.POSITIVE_INFINITY;
-    const newest = new Map<ChunkRow, (typeof settled)[number]>();
-    for (const fact of settled) {
-      const chunk = this.#chunk(fact);
-      if (!chunk) continue;
-      const other = newest.get(chunk);
-      // Of one attempt's facts the final one counts, then the one that leads to the next attempt.
-      const later = !other || fact.attempt > other.attempt || (fact.attempt === other.attempt && nextOf(fact) > nextOf(other));
-      if (later) newest.set(chunk, fact);
-    }
-    for (const [chunk, fact] of newest) {
-      if (chunk.state === 'settled' || fact.attempt < chunk.attempt) continue;
-      chunk.state = fact.next ? 'ready' : 'settled';
-      chunk.attempt = attemptAfter(fact);
-      if (fact.next) chunk.emits = 0;
-      chunk.dueAt = now + (fact.next?.in ?? 0);
-      chunk.outcomes = fact.outcomes;
-      chunk.failures =
-        fact.failures.length === 0
-          ? undefined
-          : Object.fromEntries(fact.failures.map(({ position, fingerprint }) => [position, fingerprint]));
-      const run = this.runs.get(fact.runId);
-      if (run) run.progressAt = now;
-    }
+    window.settleChunks(this.runs, settled, this.#now());
   }
 
   /** For the planted bug that keeps retries in memory. */
   revive({ runId, generation, seq, next }: ChunkId & { readonly next: NextSending | undefined }): void {
-    const chunk = this.#chunk({ runId, generation, seq });
+    const chunk = window.findChunk(this.runs, { runId, generation, seq });
     if (!chunk || !next || chunk.state !== 'settled' || chunk.attempt >= next.attempt) return;
     chunk.state = 'ready';
     chunk.attempt = next.attempt;
@@ -343,26 +204,7 @@ export class PlanTables implements Immediate<PlanStore> {
       run.state = 'closed';
       run.verdict = closed.verdict;
     }
-    this.#promoteWaiting(closed.job);
-    const opened: string[] = [];
-    for (const dependent of dependents) {
-      const causes = dependent.manifest.after.map(({ job }) => job);
-      const atTick = [...this.runs.values()].filter(({ tick, job }) => tick === closed.tick && causes.includes(job));
-      const verdicts = new Map(atTick.map(({ job, state, verdict }) => [job, state === 'closed' ? verdict : null]));
-      if (dependenciesMet(dependent.manifest.after, verdicts) && this.#insertRun(dependent, 'opened')) opened.push(dependent.runId);
-    }
-    return opened;
-  }
-
-  /** The oldest waiting run of the job opens once nothing of it runs any more. */
-  #promoteWaiting(job: string): void {
-    if (!this.jobs.has(job)) return;
-    const ofJob = this.#ofJob(job);
-    if (ofJob.some(({ state }) => state === 'opened' || state === 'planning' || state === 'running')) return;
-    const waiting = ofJob.filter(({ state }) => state === 'waiting').sort((a, b) => (a.nominal ?? 0) - (b.nominal ?? 0))[0];
-    if (!waiting) return;
-    waiting.state = 'opened';
-    waiting.openedAt = this.#now();
+    return this.#admission.openBehind(closed, dependents, this.#now());
   }
 
   /** A simulated world is younger than any retention. */
@@ -405,37 +247,11 @@ export class PlanTables implements Immediate<PlanStore> {
   }
 
   resetEmitted(job: string): number {
-    let reset = 0;
-    for (const run of this.#ofJob(job)) {
-      for (const chunk of run.chunks) {
-        if (chunk.state !== 'emitted') continue;
-        chunk.state = 'ready';
-        chunk.dueAt = this.#now();
-        chunk.emits = 1;
-        reset++;
-      }
-    }
-    return reset;
+    return window.resetEmitted(this.#admission.ofJob(job), this.#now());
   }
 
   resetStalled(job: string, idle: Milliseconds, limit: number, most: number): { reset: number; stalled: number } {
-    const now = this.#now();
-    const idling: ChunkRow[] = [];
-    for (const run of this.#ofJob(job)) {
-      if (run.state === 'closed') continue;
-      for (const chunk of run.chunks)
-        if (chunk.state === 'emitted' && chunk.emittedAt !== undefined && Math.max(chunk.emittedAt, run.progressAt) < now - idle)
-          idling.push(chunk);
-    }
-    const taken = idling
-      .filter(({ emits }) => emits <= limit)
-      .sort((a, b) => (a.emittedAt ?? 0) - (b.emittedAt ?? 0))
-      .slice(0, most);
-    for (const chunk of taken) {
-      chunk.state = 'ready';
-      chunk.dueAt = now;
-    }
-    return { reset: taken.length, stalled: idling.filter(({ emits }) => emits > limit).length };
+    return window.resetStalled(this.#admission.ofJob(job), { idle, limit, most }, this.#now());
   }
 
   tellAgain(jobs: readonly string[], idle: Milliseconds): string[] {
@@ -482,37 +298,6 @@ export class PlanTables implements Immediate<PlanStore> {
   #held({ runId, epoch }: PlanningRun): RunRow | undefined {
     const run = this.runs.get(runId);
     return run?.epoch === epoch && run.state === 'planning' ? run : undefined;
-  }
-
-  #ofJob(job: string): RunRow[] {
-    const found: RunRow[] = [];
-    for (const run of this.runs.values()) if (run.job === job) found.push(run);
-    return found;
-  }
-
-  #insertRun(run: NewRun, state: 'opened' | 'waiting'): boolean {
-    if (this.runs.has(run.runId)) return false;
-    this.runs.set(run.runId, newRun(run, state, this.#now()));
-    return true;
-  }
-
-  #dropWaiting(job: string): void {
-    for (const run of this.#ofJob(job)) {
-      if (run.state !== 'waiting') continue;
-      this.runs.delete(run.runId);
-      const tick = run.nominal === null ? undefined : this.ticks.get(job)?.get(run.nominal);
-      if (tick) tick.result = 'skipped';
-    }
-  }
-
-  #recordTick(job: string, tick: TickRow): void {
-    const ticks = this.ticks.get(job) ?? new Map<Instant, TickRow>();
-    this.ticks.set(job, ticks);
-    if (!ticks.has(tick.nominal)) ticks.set(tick.nominal, tick);
-  }
-
-  #chunk({ runId, generation, seq }: ChunkId): ChunkRow | undefined {
-    return this.runs.get(runId)?.chunks.find((chunk) => chunk.seq === seq && chunk.generation === generation);
   }
 }
 
