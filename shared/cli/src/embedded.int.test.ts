@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { openPglite } from '@millrace/postgres';
 import { waitFor } from '@millrace/testing';
@@ -42,6 +43,20 @@ describe('embedded mode', () => {
     expect(counts.applied + counts.skipped).toBe(CITIES);
     // Progress is visible while it runs.
     expect(stderr).toMatch(/ done [\d,]+, the plan still grows,| \/ 138,398/);
+  }, 120_000);
+
+  test('dev --once shows again what ran before, and says when there is nothing to run', async () => {
+    const jobs = fileURLToPath(new URL('./once.job.ts', import.meta.url));
+    const once = () => millrace(['dev', '--once'], { ...env, MILLRACE_JOBS: jobs });
+    const first = await once();
+    expect(first).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/yearly@\d{4}-01-01T00:00:00Z succeeded\n {2}planned 1 = applied 1\n/),
+    });
+    const second = await once();
+    expect(second).toMatchObject({ code: 0, stdout: first.stdout, stderr: expect.stringContaining('ran before, and a tick runs once') });
+    const none = await millrace(['dev', '--once'], { ...env, MILLRACE_JOBS: jobs.replace('once.job', 'extreme-fixture') });
+    expect(none).toMatchObject({ code: 0, stdout: '', stderr: expect.stringContaining('Nothing ran: no job has a schedule') });
   }, 120_000);
 
   test('after kill -9 in mid-run, starting again finishes that run with balanced books and no doubled effect', async () => {

@@ -1,15 +1,15 @@
-import { dependenciesMet, formatInstant, type JobManifest, latestDue, runIdOf } from '@millrace/core';
+import { dependenciesMet, type JobManifest, latestDue, runIdOf } from '@millrace/core';
 import type { Queryable } from '@millrace/postgres';
 import type { RunJson } from './console-api.ts';
 
 /**
- * What `millrace dev --once` waits for: the run of each schedule's latest tick, and every run that follows from one
- * that is closed. Ticks that were decided not to run (overlap, too late) are not waited for.
+ * What `millrace dev --once` waits for: the run of each schedule's latest tick, or of the first after it that ran, and every run
+ * that follows from one that is closed. Ticks that were decided not to run (overlap, too late) are not waited for.
  */
 export class Once {
   readonly #manifests: readonly JobManifest[];
   readonly #db: Queryable;
-  /** Job → the instant whose decision is waited for. */
+  /** Job → the tick whose decision is waited for. */
   readonly #undecided = new Map<string, number>();
   readonly #expected = new Set<string>();
 
@@ -25,15 +25,17 @@ export class Once {
   /** The closed runs once everything is over, undefined before. */
   async finished(find: (runId: string) => Promise<RunJson | undefined>): Promise<readonly RunJson[] | undefined> {
     for (const [job, due] of this.#undecided) {
-      // New ticks may have come while this process started: the first one counts that was not missed for a newer one.
-      const { rows } = await this.#db.query<{ nominal: number; result: string }>(
-        `select (extract(epoch from nominal) * 1000)::float8 as nominal, result from planner.ticks where job = $1 and through >= to_timestamp($2::float8 / 1000) order by (result = 'missed'), nominal limit 1`,
+      // Not planner.ticks: what is decided about a tick that is older than the retention is soon deleted. A newer tick may have
+      // come while this process started, and the older one counts as missed then.
+      const { rows } = await this.#db.query<{ run_id: string | null }>(
+        `select (select run_id from planner.runs r where r.job = j.job and cause = 'tick' and nominal >= to_timestamp($2::float8 / 1000) order by nominal limit 1) as run_id
+         from planner.jobs j where job = $1 and last_nominal >= to_timestamp($2::float8 / 1000)`,
         [job, due],
       );
       const decided = rows[0];
       if (!decided) continue;
       this.#undecided.delete(job);
-      if (decided.result === 'ran') this.#expected.add(runIdOf(job, formatInstant(Math.round(decided.nominal))));
+      if (decided.run_id) this.#expected.add(decided.run_id);
     }
     if (this.#undecided.size > 0) return undefined;
     const runs = new Map<string, RunJson>();

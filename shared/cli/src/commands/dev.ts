@@ -9,7 +9,7 @@ import { EXIT, worstExitCode } from '../exit-codes.ts';
 import { migrationSets } from '../migrations.ts';
 import { Once } from '../once.ts';
 import { type LocalConfig, localConfig, openLocal } from '../open-local.ts';
-import { number, type Output } from '../output.ts';
+import { clean, number, type Output } from '../output.ts';
 import { Progress } from '../progress.ts';
 import { reportOf } from '../run-report.ts';
 
@@ -34,7 +34,8 @@ export async function dev(output: Output, options: { once?: boolean }): Promise<
     const listening = await listen(platform, config);
     running.push(...services, listening);
     const api = await apiOf(listening);
-    const closed = new Set((await recent(api)).filter((run) => run.state === 'closed').map(idOf));
+    const before: ReadonlySet<string> = new Set((await recent(api)).filter((run) => run.state === 'closed').map(idOf));
+    const reported = new Set(before);
     const once = options.once
       ? new Once(
           [...platform.jobs.values()].map((job) => job.manifest),
@@ -47,12 +48,15 @@ export async function dev(output: Output, options: { once?: boolean }): Promise<
     platform.announce(url);
     output.note(`Millrace runs ${number(platform.jobs.size)} job(s)${embedded ? ', embedded' : ''}. Dashboard: ${url}`);
     const progress = new Progress(options.once ? 2_000 : 10_000);
+    const report = async ({ runId }: RunJson): Promise<void> => {
+      progress.clear();
+      const full = await api.get<RunJson>(runPath(runId));
+      output.object(full, () => reportOf(full));
+    };
     const reportClosed = async (runs: readonly RunJson[]): Promise<void> => {
-      for (const run of runs.filter((one) => one.state === 'closed' && !closed.has(idOf(one))).reverse()) {
-        closed.add(idOf(run));
-        progress.clear();
-        const full = await api.get<RunJson>(runPath(run.runId));
-        output.object(full, () => reportOf(full));
+      for (const run of runs.filter((one) => one.state === 'closed' && !reported.has(idOf(one))).reverse()) {
+        reported.add(idOf(run));
+        await report(run);
       }
     };
     while (!stop.signal.aborted) {
@@ -64,6 +68,10 @@ export async function dev(output: Output, options: { once?: boolean }): Promise<
         progress.clear();
         // The last run may have closed since the look above.
         await reportClosed(await recent(api));
+        for (const run of finished.filter((one) => before.has(idOf(one)))) {
+          output.note(`${clean(run.runId)} ran before, and a tick runs once; "millrace run ${run.job}" starts another run.`);
+          await report(run);
+        }
         if (finished.length === 0) output.note('Nothing ran: no job has a schedule whose latest tick is to be run.');
         return worstExitCode(finished.map((run) => run.verdict));
       }
