@@ -25,10 +25,12 @@ export class Once {
   /** The closed runs once everything is over, undefined before. */
   async finished(find: (runId: string) => Promise<RunJson | undefined>): Promise<readonly RunJson[] | undefined> {
     for (const [job, due] of this.#undecided) {
-      // Not planner.ticks: what is decided about a tick that is older than the retention is soon deleted. A newer tick may have
-      // come while this process started, and the older one counts as missed then.
+      // Not planner.ticks: what is decided about a tick that is older than the retention is soon deleted. A newer tick may have come
+      // while this process started, and the older one counts as missed then.
       const { rows } = await this.#db.query<{ run_id: string | null }>(
-        `select (select run_id from planner.runs r where r.job = j.job and cause = 'tick' and nominal >= to_timestamp($2::float8 / 1000) order by nominal limit 1) as run_id
+        `select (select run_id from planner.runs r
+                 where r.job = j.job and cause = 'tick' and nominal >= to_timestamp($2::float8 / 1000) and purged_at is null
+                 order by nominal limit 1) as run_id
          from planner.jobs j where job = $1 and last_nominal >= to_timestamp($2::float8 / 1000)`,
         [job, due],
       );

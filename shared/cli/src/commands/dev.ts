@@ -34,8 +34,8 @@ export async function dev(output: Output, options: { once?: boolean }): Promise<
     const listening = await listen(platform, config);
     running.push(...services, listening);
     const api = await apiOf(listening);
-    const before: ReadonlySet<string> = new Set((await recent(api)).filter((run) => run.state === 'closed').map(idOf));
-    const reported = new Set(before);
+    const before = new Set((await recent(api)).filter((run) => run.state === 'closed').map(idOf));
+    const reported = new Set<string>();
     const once = options.once
       ? new Once(
           [...platform.jobs.values()].map((job) => job.manifest),
@@ -48,16 +48,15 @@ export async function dev(output: Output, options: { once?: boolean }): Promise<
     platform.announce(url);
     output.note(`Millrace runs ${number(platform.jobs.size)} job(s)${embedded ? ', embedded' : ''}. Dashboard: ${url}`);
     const progress = new Progress(options.once ? 2_000 : 10_000);
-    const report = async ({ runId }: RunJson): Promise<void> => {
+    const report = async (run: RunJson): Promise<void> => {
+      reported.add(idOf(run));
       progress.clear();
-      const full = await api.get<RunJson>(runPath(runId));
+      const full = await api.get<RunJson>(runPath(run.runId));
       output.object(full, () => reportOf(full));
     };
     const reportClosed = async (runs: readonly RunJson[]): Promise<void> => {
-      for (const run of runs.filter((one) => one.state === 'closed' && !reported.has(idOf(one))).reverse()) {
-        reported.add(idOf(run));
-        await report(run);
-      }
+      for (const run of [...runs].reverse())
+        if (run.state === 'closed' && !before.has(idOf(run)) && !reported.has(idOf(run))) await report(run);
     };
     while (!stop.signal.aborted) {
       const runs = await recent(api);
@@ -68,7 +67,7 @@ export async function dev(output: Output, options: { once?: boolean }): Promise<
         progress.clear();
         // The last run may have closed since the look above.
         await reportClosed(await recent(api));
-        for (const run of finished.filter((one) => before.has(idOf(one)))) {
+        for (const run of finished.filter((one) => !reported.has(idOf(one)))) {
           output.note(`${clean(run.runId)} ran before, and a tick runs once; "millrace run ${run.job}" starts another run.`);
           await report(run);
         }
