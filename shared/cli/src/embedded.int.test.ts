@@ -53,6 +53,13 @@ describe('embedded mode', () => {
       code: 0,
       stdout: expect.stringMatching(/yearly@\d{4}-01-01T00:00:00Z succeeded\n {2}planned 1 = applied 1\n/),
     });
+    const db = await openPglite({ directory: data });
+    // More runs than are looked at when it starts.
+    await db.query(
+      `insert into audit.runs select (jsonb_populate_record(r, jsonb_build_object('run_id', 'other@' || n, 'job', 'other', 'opened_at', now()))).*
+       from audit.runs r, generate_series(1, 60) n`,
+    );
+    await db.close();
     const second = await once();
     expect(second).toMatchObject({ code: 0, stdout: first.stdout, stderr: expect.stringContaining('ran before, and a tick runs once') });
     const none = await millrace(['dev', '--once'], { ...env, MILLRACE_JOBS: jobs.replace('once.job', 'extreme-fixture') });

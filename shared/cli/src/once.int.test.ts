@@ -1,23 +1,11 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals';
-import type { JobManifest } from '@millrace/core';
 import { type Database, migrate, openPglite } from '@millrace/postgres';
 import type { RunJson } from './console-api.ts';
 import { migrationSets } from './migrations.ts';
 import { Once } from './once.ts';
+import { ticking } from './tracing.job.ts';
 
-const job: JobManifest = {
-  name: 'ticking',
-  revision: 'r1',
-  description: '',
-  schedule: { cron: ['*/3 * * * * *'], timeZone: 'UTC', overlap: 'skip', catchUp: { mode: 'latest', window: 60_000 } },
-  after: [],
-  params: null,
-  concurrency: 1,
-  timeout: 1000,
-  retry: { attempts: 1, backoff: 'fixed', base: 1, max: 1 },
-  batch: { size: 10 },
-  run: { tolerate: { count: 0, percent: 0 }, onEmpty: 'ok' },
-};
+/** `ticking` is due every three seconds. */
 const START = Date.parse('2026-11-24T00:00:01Z');
 
 let db: Database;
@@ -46,13 +34,13 @@ async function decided(until: number, ran?: number): Promise<void> {
 
 const closed = async (runId: string) => ({ runId, job: 'ticking', tick: runId.split('@')[1], state: 'closed' }) as RunJson;
 const finished = async (): Promise<readonly string[] | undefined> =>
-  (await new Once([job], db, START).finished(closed))?.map((run) => run.runId);
+  (await new Once([ticking.manifest], db, START).finished(closed))?.map((run) => run.runId);
 
 test('waits until the latest tick is decided, then for its run', async () => {
   expect(await finished()).toBeUndefined();
   await decided(0, 0);
   expect(await finished()).toEqual(['ticking@2026-11-24T00:00:00Z']);
-  expect(await new Once([job], db, START).finished(async () => undefined)).toBeUndefined();
+  expect(await new Once([ticking.manifest], db, START).finished(async () => undefined)).toBeUndefined();
 });
 
 test('a start so slow that the latest tick is missed for a newer one waits for the run of that one', async () => {
@@ -63,5 +51,11 @@ test('a start so slow that the latest tick is missed for a newer one waits for t
 
 test('a tick that was decided not to run is not waited for', async () => {
   await decided(0);
+  expect(await finished()).toEqual([]);
+});
+
+test('a run that is being deleted is not waited for', async () => {
+  await decided(0, 0);
+  await db.query('update planner.runs set purged_at = now()');
   expect(await finished()).toEqual([]);
 });

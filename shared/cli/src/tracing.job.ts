@@ -1,4 +1,4 @@
-// Jobs for tracing.int.test.ts.
+// Jobs for tracing.int.test.ts; once.int.test.ts takes the schedule of `ticking`.
 import { defineJob, reject, TransientError } from 'millrace';
 
 /** One item is fine, one is bad, one needs a second try. */
