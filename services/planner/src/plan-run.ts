@@ -1,59 +1,34 @@
-import {
-  codeOf,
-  type Envelope,
-  type Instant,
-  keysIn,
-  type Milliseconds,
-  MillraceError,
-  messageOf,
-  noCounts,
-  type Time,
-} from '@millrace/core';
+import { codeOf, MillraceError, messageOf, noCounts } from '@millrace/core';
 import type { Publisher } from '@millrace/messaging';
-import { parentOf, traceOf } from '@millrace/runtime';
+import { parentOf } from '@millrace/runtime';
 import { context as activeContext, type Span, SpanStatusCode, trace } from '@opentelemetry/api';
 import { checkpoint, type ItemsContext, isCheckpoint, type Job } from 'millrace';
-import { encodeChunk } from './chunk-message.ts';
-import type { DispatchSpans } from './dispatch-spans.ts';
-import { type BuiltChunk, ChunkBuilder, CLAIM_BYTES, checkKey } from './domain/chunk-builder.ts';
+import { ChunkWriter, type WriterContext } from './chunk-writer.ts';
+import { ChunkBuilder, checkKey } from './domain/chunk-builder.ts';
 import { LostRun, untilAborted } from './lease.ts';
 import { factEnvelope } from './owed-facts.ts';
-import type { OwedFact, PlanningRun, PlanProgress, PlanStore, SentChunk } from './plan-store.ts';
+import type { OwedFact, PlanningRun } from './plan-store.ts';
 import { PlannedKeys, type Sighting } from './planned-keys.ts';
 
-/** Chunks stored in one statement, at most; the first ones go out sooner. */
-const FLUSH_CHUNKS = 8;
 /** A slow source's items do not wait longer than this for company. */
 const LINGER = 500;
 /** A source that fails is asked again this often before the plan counts as failed. */
 const PLAN_ATTEMPTS = 3;
 /** A plan that takes longer is told of before it is sealed. Until then the first chunk goes first. */
 const QUICK = 20;
-/** For how long a planner that is faster than the processors waits for room in the window, time and again: longer than settled chunks gather. */
-const ROOM_PAUSE = 100;
 /** Before planning goes on after a failure of the infrastructure. */
 const PAUSE = 2_000;
 
 const tracer = trace.getTracer('@millrace/planner');
 
-export interface PlanContext {
-  readonly store: PlanStore;
+export interface PlanContext extends WriterContext {
   readonly events: Publisher;
-  readonly work: Publisher;
-  readonly time: Time;
   /** What a job's `items` may read: the default database. */
   readonly query: ItemsContext['query'];
-  /** Chunks of one run that may be in the broker at once. */
-  readonly window: number;
-  readonly spans: DispatchSpans;
-  /** Told of what the broker has confirmed. */
-  readonly confirmed: (chunks: readonly SentChunk[]) => void;
   /** Items per chunk, at most. */
   readonly chunkItems: () => number;
   /** Bytes per item, at most. */
   readonly largestItem: number;
-  /** Called when chunks could not go out at once, so that the dispatcher takes them. */
-  readonly wakeDispatcher: () => void;
 }
 
 /**
@@ -118,22 +93,13 @@ class Planning {
   readonly #span: Span;
   readonly #signal: AbortSignal;
   readonly #builder: ChunkBuilder;
+  readonly #writer: ChunkWriter;
   readonly #keys: PlannedKeys;
-  readonly #publishing = new Set<Promise<void>>();
-  #pending: BuiltChunk[] = [];
-  /** Chunks on their way into the table while the next ones are built, and the end of that way. */
-  #leaving: readonly BuiltChunk[] = [];
-  #storing: Promise<void> = Promise.resolve();
   #index = 0;
-  #flushed = 0;
   #bufferedSince = 0;
   #mark: Mark | undefined;
   #items: number;
   #duplicates: number;
-  /** Chunks go to the broker without the dispatcher: until the window stays full, or the broker refused some. Never what is spooled. */
-  #direct: boolean;
-  readonly #since: Instant;
-  #waited: Milliseconds = 0;
 
   constructor(run: PlanningRun, job: Job, context: PlanContext, span: Span, signal: AbortSignal) {
     this.#span = span;
@@ -142,17 +108,16 @@ class Planning {
     this.#job = job;
     this.#context = context;
     this.#builder = new ChunkBuilder(job.name, run.nextSeq, context.chunkItems, context.largestItem);
+    this.#writer = new ChunkWriter(run, context, span, signal);
     this.#mark = run.cursor as Mark | undefined;
     this.#items = run.items;
-    this.#direct = !run.manifest.spool;
-    this.#since = context.time.now();
     // What the source repeated after the mark, it will repeat again.
     this.#duplicates = this.#mark?.duplicates ?? 0;
     this.#keys = new PlannedKeys({
       stored: (fromSeq, chunks) => context.store.storedKeys(run.runId, fromSeq, chunks),
-      inMemory: (seq) => this.#keysInMemory(seq),
+      inMemory: (seq) => (seq === this.#builder.seq ? this.#builder.openKeys : this.#writer.keysOf(seq)),
       unfinished: () => this.#builder.seq,
-      settled: () => this.#storing,
+      settled: () => this.#writer.stored(),
     });
   }
 
@@ -180,9 +145,7 @@ class Planning {
         if (going !== true && !(await going)) break;
       }
     }
-    this.#cut();
-    await this.#flush();
-    await this.#stored();
+    await this.#finish();
   }
 
   /** False when the run has as many items as it was asked for. */
@@ -211,14 +174,10 @@ class Planning {
     if (this.#builder.size === 0) this.#bufferedSince = time.now();
     const chunk = this.#builder.add(key, item);
     this.#items++;
-    if (chunk) {
-      this.#pending.push(chunk);
-      if (this.#pending.length >= Math.min(FLUSH_CHUNKS, this.#flushed + 1) || chunk.payload.length > CLAIM_BYTES) return this.#flush();
-    } else if ((this.#index & 63) === 0 && time.now() - this.#bufferedSince > LINGER) {
-      this.#cut();
-      return this.#flush();
-    }
-    return true;
+    if (chunk) return this.#writer.add(chunk) ? this.#flush() : true;
+    if ((this.#index & 63) !== 0 || time.now() - this.#bufferedSince <= LINGER) return true;
+    this.#cut();
+    return this.#flush();
   }
 
   async seal(): Promise<boolean> {
@@ -237,14 +196,12 @@ class Planning {
     try {
       if (this.#run.manifest.spool) {
         // What is on its way into the table must have arrived, or it would come after the rest has gone.
-        await this.#stored();
+        await this.#writer.over();
         if (!(await this.#context.store.discardPlan(this.#run))) return false;
         this.#duplicates = 0;
         totals = { ...totals, chunks: 0, items: 0, duplicates: 0 };
       } else {
-        this.#cut();
-        await this.#flush();
-        await this.#stored();
+        await this.#finish();
         totals = this.#totals();
       }
     } catch (error) {
@@ -266,91 +223,23 @@ class Planning {
     };
   }
 
-  #keysInMemory(seq: number): readonly string[] | undefined {
-    if (seq === this.#builder.seq) return this.#builder.openKeys;
-    const chunk = [...this.#pending, ...this.#leaving].find((other) => other.seq === seq);
-    return chunk && keysIn(chunk.payload);
-  }
-
   #cut(): void {
     const chunk = this.#builder.cut();
-    if (chunk) this.#pending.push(chunk);
+    if (chunk) this.#writer.add(chunk);
   }
 
-  /** Lets what is pending go while the next chunks are built. One store at a time: chunks are numbered without gaps. */
-  async #flush(): Promise<true> {
-    await this.#storing;
-    if (this.#pending.length === 0) return true;
-    this.#leaving = this.#pending;
-    this.#pending = [];
-    this.#flushed += this.#leaving.length;
-    this.#storing = this.#store(this.#leaving, {
+  #flush(): Promise<true> {
+    return this.#writer.flush({
       cursor: this.#mark,
       items: this.#items - this.#builder.size,
       duplicates: this.#duplicates,
     });
-    // Whoever waits for it next is told.
-    this.#storing.catch(() => undefined);
-    return true;
   }
 
-  /** As long as the window has room, chunks go to the broker straight from memory; the dispatcher would have to read them back. */
-  async #store(chunks: readonly BuiltChunk[], progress: PlanProgress): Promise<void> {
-    const { store, window } = this.#context;
-    const sent = await store.appendChunks(this.#run, chunks, progress, this.#direct ? window : 0);
-    if (sent === undefined) throw new LostRun();
-    if (sent > 0) {
-      const publishing = this.#publish(chunks.slice(0, sent)).finally(() => this.#publishing.delete(publishing));
-      this.#publishing.add(publishing);
-      // Whoever waits for it next is told; planning may end before anybody does.
-      publishing.catch(() => undefined);
-      if (this.#publishing.size >= 2) await Promise.race(this.#publishing);
-    }
-    if (sent === chunks.length) return;
-    this.#context.wakeDispatcher();
-    if (this.#direct) await this.#waitForRoom();
-  }
-
-  /** Half as long as planning itself has taken, in all: slow processors do not hold up the plan. */
-  async #waitForRoom(): Promise<void> {
-    const { time } = this.#context;
-    const planned = time.now() - this.#since - this.#waited;
-    this.#direct = this.#waited + ROOM_PAUSE <= planned / 2;
-    if (!this.#direct) return;
-    this.#waited += ROOM_PAUSE;
-    await time.sleep(ROOM_PAUSE, this.#signal);
-  }
-
-  async #stored(): Promise<void> {
-    await this.#storing;
-    await Promise.all(this.#publishing);
-  }
-
-  async #publish(chunks: readonly BuiltChunk[]): Promise<void> {
-    const { work, store, time, confirmed, wakeDispatcher } = this.#context;
-    const run = this.#run;
-    const span = this.#context.spans.start({
-      runId: run.runId,
-      job: run.job,
-      chunks: chunks.length,
-      retry: false,
-      parent: traceOf(this.#span),
-    });
-    const sent = chunks.map(({ seq }) => ({ runId: run.runId, generation: 0, seq, attempt: 1, emits: 1 }));
-    const envelopes: Envelope[] = chunks.map(({ size, payload }, i) =>
-      encodeChunk({ ...run, ...(sent[i] as SentChunk), size, outcomes: null, payload, trace: span.trace }, time.now()),
-    );
-    try {
-      await work.publish(envelopes);
-      confirmed(sent);
-      span.end();
-    } catch (error) {
-      span.end(error);
-      // Nothing is lost: the chunks are due again, and the dispatcher knows how to mend the queue.
-      this.#direct = false;
-      await store.releaseChunks(sent);
-      wakeDispatcher();
-    }
+  async #finish(): Promise<void> {
+    this.#cut();
+    await this.#flush();
+    await this.#writer.over();
   }
 }
 
