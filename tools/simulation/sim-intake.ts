@@ -10,9 +10,9 @@ export class SimIntake {
   readonly prefetch: number;
   readonly #intake: Intake;
 
-  constructor(process: SimProcess, { prefetch = PREFETCH, batch = 1, linger }: SubscribeOptions, handler: Handler) {
+  constructor(process: SimProcess, { prefetch = PREFETCH, batch = 1, linger, enough }: SubscribeOptions, handler: Handler) {
     this.prefetch = prefetch;
-    this.#intake = new Intake(handler, { batch, prefetch, log: process.log, linger, later: laterOf(process) });
+    this.#intake = new Intake(handler, { batch, prefetch, log: process.log, linger, enough, later: laterOf(process) });
   }
 
   /** False once it drains: the broker takes the arrival back. */

@@ -21,8 +21,8 @@ import type { LedgerStore } from './ledger-store.ts';
 
 /** Between folds of facts that come in numbers: each is a transaction of a dozen statements, however many facts it takes. */
 const FOLD_EVERY: Milliseconds = 120;
-/** The same for each chunk that a run still waits for, if that is less: half of what a processor takes for a quick one, so that the last fold comes soon. */
-const FOLD_PER_CHUNK: Milliseconds = 2;
+/** Facts after which a run waits for nothing but its chunks. */
+const SEALS: ReadonlySet<string> = new Set([RunPlanned.kind, RunPlanFailed.kind]);
 /** How often facts that the stream did not take are offered again. */
 const OUTBOX_EVERY = 5_000;
 const PURGE_EVERY = 600_000;
@@ -54,7 +54,7 @@ export class Audit implements Service {
     this.#stopping = new AbortController();
     this.#subscription = await this.#platform.events.subscribe(
       'millrace.facts.>',
-      { durable: 'audit', batch: 512, prefetch: 512, linger: () => Math.min(FOLD_EVERY, this.#awaited * FOLD_PER_CHUNK) },
+      { durable: 'audit', batch: 512, prefetch: 512, linger: FOLD_EVERY, enough: (facts) => this.#mayClose(facts) },
       this.fold,
     );
     const { signal } = this.#stopping;
@@ -77,6 +77,11 @@ export class Audit implements Service {
       ...(this.#subscription ? [] : ['not started']),
       ...(this.#platform.events.connected() ? [] : ['no connection to the event broker']),
     ];
+  }
+
+  /** Such facts are folded at once: somebody may wait for the end of their run. */
+  #mayClose(facts: readonly Delivery[]): boolean {
+    return facts.length >= this.#awaited || facts.some(({ headers }) => SEALS.has(headers[KIND_HEADER] ?? ''));
   }
 
   /** One transaction per batch; a fact that cannot be read is parked and holds nobody up. */

@@ -3,7 +3,7 @@ import { done, type Verdict } from '@millrace/core';
 import { waitFor } from '@millrace/testing';
 import { type Arrival, Intake } from './intake.ts';
 import { silent } from './log.ts';
-import type { Delivery, Handler, Linger } from './ports.ts';
+import type { Delivery, Handler, SubscribeOptions } from './ports.ts';
 
 function arrivals(count: number, settled: Map<string, Verdict>, deliveries = 1): Arrival[] {
   return Array.from({ length: count }, (_, index) => {
@@ -24,7 +24,7 @@ const turn = () => new Promise<void>((resolve) => setImmediate(() => setImmediat
 const allDone: Handler = async (deliveries) => deliveries.map(() => done);
 
 /** An intake that says how large its groups were. */
-function recorded(options: { batch: number; prefetch: number; linger?: Linger }) {
+function recorded(options: { batch: number; prefetch: number } & Pick<SubscribeOptions, 'linger' | 'enough'>) {
   const sizes: number[] = [];
   const handler: Handler = (deliveries) => {
     sizes.push(deliveries.length);
@@ -40,22 +40,20 @@ test('what arrives in one turn of the event loop travels in groups of the batch 
   expect(sizes).toEqual([4, 4, 2]);
 });
 
-test('after a call, what follows lingers as long as the handler then finds right', async () => {
-  const lingers = [60_000, 5];
-  const { intake, sizes } = recorded({ batch: 4, prefetch: 8, linger: () => lingers.shift() ?? 60_000 });
-  const all = arrivals(7, new Map());
-  const offer = (count: number) => all.splice(0, count).map((arrival) => intake.offer(arrival));
-  offer(1);
-  await turn();
-  offer(1);
-  await new Promise((resolve) => setTimeout(resolve, 50));
-  expect(sizes).toEqual([1]);
-  offer(3);
-  await turn();
-  expect(sizes).toEqual([1, 4]);
-  offer(2);
-  await waitFor(() => sizes.length === 3, { timeout: 5_000, interval: 5 });
-  expect(sizes).toEqual([1, 4, 2]);
+test('what lingers goes at once when it is enough', async () => {
+  const asked: string[][] = [];
+  const enough = (waiting: readonly Delivery[]) => {
+    asked.push(waiting.map(({ id }) => id));
+    return waiting.length >= 2;
+  };
+  const { intake, sizes } = recorded({ batch: 4, prefetch: 8, linger: 60_000, enough });
+  for (const arrival of arrivals(3, new Map())) {
+    intake.offer(arrival);
+    await turn();
+    await turn();
+  }
+  expect(sizes).toEqual([1, 2]);
+  expect(asked).toEqual([['m1'], ['m1', 'm2']]);
   intake.close();
 });
 

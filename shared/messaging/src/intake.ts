@@ -1,6 +1,6 @@
 import { type Milliseconds, messageOf, retry, type Verdict } from '@millrace/core';
 import type { Log } from './log.ts';
-import type { Delivery, Handler, Linger } from './ports.ts';
+import type { Delivery, Handler, SubscribeOptions } from './ports.ts';
 
 /** A delivery and the adapter's way of telling its broker what became of it. */
 export interface Arrival {
@@ -26,13 +26,14 @@ const LONGEST_PAUSE: Milliseconds = 30_000;
 /**
  * Between a broker and a handler: hands over what has arrived, in groups of up to `batch`, at most `prefetch` at once.
  * With a batch above 1 only so many calls run at a time that full groups can form. Groups that are not full keep `linger` from the end of
- * the last call.
+ * the last call, unless they are `enough`.
  */
 export class Intake {
   readonly #handler: Handler;
   readonly #batch: number;
   readonly #calls: number;
-  readonly #linger: (() => Milliseconds) | undefined;
+  readonly #linger: Milliseconds | undefined;
+  readonly #enough: NonNullable<SubscribeOptions['enough']>;
   readonly #log: Log;
   readonly #later: Later;
   readonly #running = new Set<Promise<void>>();
@@ -47,7 +48,8 @@ export class Intake {
     options: {
       readonly batch: number;
       readonly prefetch: number;
-      readonly linger?: Linger | undefined;
+      readonly linger?: Milliseconds | undefined;
+      readonly enough?: SubscribeOptions['enough'];
       readonly log: Log;
       /** Default: the timers of this process. */
       readonly later?: Later;
@@ -56,8 +58,8 @@ export class Intake {
     this.#handler = handler;
     this.#batch = Math.max(1, Math.min(options.batch, options.prefetch));
     this.#calls = Math.max(1, Math.ceil(options.prefetch / this.#batch));
-    const { linger } = options;
-    this.#linger = typeof linger === 'number' ? () => linger : linger;
+    this.#linger = options.linger;
+    this.#enough = options.enough ?? (() => false);
     this.#log = options.log;
     this.#later = options.later ?? later;
   }
@@ -95,22 +97,23 @@ export class Intake {
     this.#later(0, () => {
       this.#scheduled = false;
       while (this.#waiting.length > 0 && this.#running.size < this.#calls) {
-        if (this.#gathers() && this.#waiting.length < this.#batch) return;
+        if (this.#waiting.length < this.#batch && this.#gathers()) return;
         this.#start(this.#waiting.splice(0, this.#batch));
       }
     });
   }
 
-  /** Only a full group goes now. */
+  /** What waits is to wait for more. */
   #gathers(): boolean {
-    return this.#resting !== undefined || (this.#linger !== undefined && this.#running.size > 0);
+    if (this.#linger !== undefined && this.#running.size > 0) return true;
+    return this.#resting !== undefined && !this.#enough(this.#waiting.map(({ delivery }) => delivery));
   }
 
   #rest(): void {
     this.#resting?.();
     this.#resting = undefined;
     if (this.#linger === undefined || this.#closed) return;
-    this.#resting = this.#later(this.#linger(), () => {
+    this.#resting = this.#later(this.#linger, () => {
       this.#resting = undefined;
       if (this.#waiting.length > 0) this.#schedule();
     });

@@ -35,13 +35,14 @@ export class MemoryQueue {
     this.#requeue({ ...envelope, deliveries: 1 });
   }
 
-  consume(handler: Handler, options: Pick<SubscribeOptions, 'batch' | 'prefetch' | 'linger'>): Subscription {
+  consume(handler: Handler, options: Pick<SubscribeOptions, 'batch' | 'prefetch' | 'linger' | 'enough'>): Subscription {
     const prefetch = options.prefetch ?? 64;
     const consumer: Consumer = {
       intake: new Intake(handler, {
         batch: options.batch ?? 1,
         prefetch,
         linger: options.linger,
+        enough: options.enough,
         log: silent,
       }),
       prefetch,

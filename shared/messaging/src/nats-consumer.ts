@@ -53,6 +53,7 @@ export class NatsConsumer {
       batch: options.batch ?? 1,
       prefetch: this.#prefetch,
       linger: options.linger,
+      enough: options.enough,
       log: wiring.log,
     });
     this.#renewal = setInterval(() => this.#renew(), RENEW).unref();

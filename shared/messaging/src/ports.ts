@@ -33,8 +33,6 @@ export interface Delivery extends Envelope {
 /** Says one verdict per delivery, in order. A handler that throws gives every delivery back, after a pause. */
 export type Handler = (deliveries: readonly Delivery[]) => Promise<readonly Verdict[]>;
 
-export type Linger = number | (() => number);
-
 export interface SubscribeOptions {
   /** Readers with one durable name share the messages between them; each durable name sees all. Streams only. */
   readonly durable: string;
@@ -44,10 +42,12 @@ export interface SubscribeOptions {
   readonly batch?: number;
   /**
    * After a call at least this long passes before the next, unless a batch is full: where deliveries come in numbers, calls stay few.
-   * What comes later is handed over at once. A function is asked after each call.
+   * What comes later is handed over at once.
    * Milliseconds; without it no call waits for another.
    */
-  readonly linger?: Linger;
+  readonly linger?: number;
+  /** Whether what waits for the end of `linger` is to go now. Without it only a full batch goes. */
+  readonly enough?: (waiting: readonly Delivery[]) => boolean;
 }
 
 export interface Subscriber {

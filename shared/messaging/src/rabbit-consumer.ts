@@ -40,6 +40,7 @@ export class RabbitConsumer {
       batch: options.batch ?? 1,
       prefetch: this.#prefetch,
       linger: options.linger,
+      enough: options.enough,
       log: wiring.log,
     });
     this.#loop = this.#run();
