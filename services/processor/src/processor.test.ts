@@ -157,18 +157,18 @@ test('a processor holds four chunks of a job until one of them was quick', async
   const { send, fact } = await start(sampleJob({ process, write: insert }));
   const waiting = async () => (await brokers.work.inspect(chunkQueue('sync')))?.ready;
   const turn = () => new Promise<void>((resolve) => setTimeout(resolve, 20));
-  await send(...Array.from({ length: 30 }, (_, seq) => sampleChunk(1, { seq })));
+  await send(...Array.from({ length: 40 }, (_, seq) => sampleChunk(1, { seq })));
   await turn();
-  expect(await waiting()).toBe(26);
+  expect(await waiting()).toBe(36);
   ends[0]?.();
   await fact(1);
   await turn();
-  expect(await waiting()).toBe(30 - 1 - 16);
-  for (let i = 1; i < 30; i++) {
+  expect(await waiting()).toBe(40 - 1 - 24);
+  for (let i = 1; i < 40; i++) {
     while (ends.length <= i) await turn();
     ends[i]?.();
   }
-  await fact(30);
+  await fact(40);
 });
 
 test('stop waits for what runs; stop before start and twice are fine', async () => {

@@ -98,7 +98,7 @@ export class Processor implements Service {
     // Every chunk in hand listens.
     setMaxListeners(0, this.#itemsOver.signal, this.#over.signal);
     this.#traces = new ChunkTraces(options.work.system, options.time);
-    this.#facts = new Gather(TOLD_TOGETHER, (facts) => this.#tell(facts));
+    this.#facts = new Gather(TOLD_TOGETHER, 1, (facts) => this.#tell(facts));
   }
 
   async start(): Promise<void> {

@@ -33,6 +33,8 @@ const HOG: Milliseconds = 5_000;
 const PATIENCE: Milliseconds = 20 * 60_000;
 /** Chunks whose rows are committed together, at most. */
 const COMMITTED_TOGETHER = 8;
+/** Commits of rows at once: while one waits for the disk, the rows of the next are taken in. */
+const COMMITS = 2;
 
 export interface SettleChunkOptions {
   readonly job: Job;
@@ -101,7 +103,7 @@ export class SettleChunk {
     this.#claims = options.claims;
     this.#isolation = options.isolation;
     this.#watchdog = options.watchdog;
-    this.#committing = new Gather(COMMITTED_TOGETHER, (entries) => this.#commitRows(entries));
+    this.#committing = new Gather(COMMITTED_TOGETHER, COMMITS, (entries) => this.#commitRows(entries));
   }
 
   /**

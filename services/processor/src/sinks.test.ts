@@ -72,6 +72,34 @@ describe('effects that are rows of a table', () => {
     expect(await applied()).toEqual(['c0k0', 'c0k1', 'c1k0', 'c1k1', 'c2k0', 'c3k0', 'c3k1']);
   });
 
+  test('of eight more chunks are written while those of others are being committed', async () => {
+    let commit = () => {};
+    const committed = new Promise<void>((resolve) => (commit = resolve));
+    const groups: number[] = [];
+    const slow: Database = {
+      kind: 'pg',
+      close: async () => undefined,
+      query: (sql, params) => database.query(sql, params),
+      transaction: (work) => database.transaction(work),
+      queryAndCopy: async <Row>(...args: Parameters<Database['queryAndCopy']>) => {
+        groups.push(args[4].length);
+        // The first is one quick chunk, which lets the processor take as many as it may.
+        if (groups.length === 2) await committed;
+        return database.queryAndCopy<Row>(...args);
+      },
+    };
+    const { send, fact } = await start(rows(copied), undefined, slow);
+    const chunk = (seq: number) => ({ ...sampleChunk(1, { seq }), items: [[`c${seq}`, { id: `c${seq}`, n: 1 }] as [string, unknown]] });
+    await send(chunk(0));
+    await fact(1);
+    await send(...Array.from({ length: 20 }, (_, i) => chunk(i + 1)));
+    expect((await fact(9)).seq).toBeGreaterThan(8);
+    expect(groups.slice(0, 3)).toEqual([1, 8, 8]);
+    commit();
+    await fact(21);
+    expect(groups.slice(3)).toEqual([4]);
+  });
+
   test('a COMMIT whose answer was lost is looked for: the fact is that of the stored row', async () => {
     let lost = 0;
     const losing: Database = {
