@@ -4,6 +4,7 @@
  *
  *     npm run bench -- --items 200000 --rounds 3 --only millrace,graphile-worker
  *     npm run bench -- --builds before=../other-checkout --only before,millrace
+ *     npm run bench -- --apart --rounds 40 --only millrace,bullmq-chunks
  *     npm run bench -- --scenario latency,slow,failing,flat,recovery
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -26,6 +27,7 @@ const { values } = parseArgs({
     items: { type: 'string', default: '50000' },
     rounds: { type: 'string', default: '3' },
     warm: { type: 'string', default: '5' },
+    apart: { type: 'boolean', default: false },
     only: { type: 'string' },
     builds: { type: 'string' },
     scenario: { type: 'string' },
@@ -48,6 +50,8 @@ await buildBundles();
 const servers = await startServers();
 const db = await connectPostgres({ url: servers.postgres.url });
 const measurements: Measurement[] = [];
+/** Of contenders that keep theirs from round to round. */
+const stands = new Map<Contender, Stand>();
 try {
   await db.query(CREATE_TABLE);
   if (values.scenario !== undefined) {
@@ -55,15 +59,18 @@ try {
     contenders.splice(0);
   }
   if (STATEMENTS) await db.query('create extension if not exists pg_stat_statements');
+  if (values.apart) for (const contender of contenders) stands.set(contender, await openApart(contender));
   for (let round = 1; round <= Number(values.rounds); round++) {
     // There and back, so that nobody is always behind the same one.
     for (const contender of round % 2 === 1 ? contenders : contenders.toReversed()) {
-      const measurement = await measure(contender, servers, db);
+      const stand = stands.get(contender) ?? (await open(contender, servers, db));
+      const measurement = await measure(stand).finally(() => (stands.has(contender) ? undefined : stand.close()));
       measurements.push(measurement);
       process.stderr.write(`round ${round}: ${contender.label}: ${Math.round(items / measurement.seconds).toLocaleString('en')} items/s\n`);
     }
   }
 } finally {
+  for (const stand of stands.values()) await stand.close();
   await db.close();
   await servers.stop();
 }
@@ -81,8 +88,17 @@ writeFileSync(
 );
 process.stdout.write(table(summary, items, Number(values.rounds)));
 
-/** Fresh processes, `--warm` seconds of runs that warm them up as those of production are, then the run that counts. */
-async function measure(contender: Contender, servers: Servers, db: Database): Promise<Measurement> {
+/** A contender at work: its processes, and the servers that they use. */
+interface Stand {
+  readonly contender: Contender;
+  readonly opened: Opened;
+  readonly servers: Servers;
+  readonly db: Database;
+  close(): Promise<void>;
+}
+
+/** Fresh processes, and `--warm` seconds of runs that warm them up as those of production are. */
+async function open(contender: Contender, servers: Servers, db: Database): Promise<Stand> {
   const opened = await contender.open(servers);
   try {
     await empty(db);
@@ -90,28 +106,49 @@ async function measure(contender: Contender, servers: Servers, db: Database): Pr
       await opened.run(WARM_ITEMS);
       await empty(db);
     }
-    // What a contender before has left to be written must not be on this one's account.
-    await db.query('checkpoint');
-    const processes = { ...opened.processes, ...serverProcesses(servers, contender.uses) };
-    const before = await cpuSeconds(processes);
-    if (STATEMENTS) await db.query('select pg_stat_statements_reset()');
-    profile(opened);
-    const started = performance.now();
-    await opened.run(items);
-    const seconds = (performance.now() - started) / 1_000;
-    profile(opened);
-    const after = await cpuSeconds(processes);
-    if (STATEMENTS) await statements(db);
-    if (contender.writes) await expectRows(db, contender);
-    return {
-      name: contender.name,
-      seconds,
-      cpu: Object.fromEntries(Object.entries(after).map(([name, total]) => [name, total - (before[name] ?? 0)])),
-      memory: await peakMemory(opened.processes),
-    };
-  } finally {
+  } catch (error) {
     await opened.close();
+    throw error;
   }
+  return { contender, opened, servers, db, close: () => opened.close() };
+}
+
+/** With servers of its own, to stay: rounds follow each other within seconds, and what slows the machine down for minutes slows down everybody. */
+async function openApart(contender: Contender): Promise<Stand> {
+  const servers = await startServers();
+  const db = await connectPostgres({ url: servers.postgres.url });
+  await db.query(CREATE_TABLE);
+  const stand = await open(contender, servers, db);
+  const close = async () => {
+    await stand.close();
+    await db.close();
+    await servers.stop();
+  };
+  return { ...stand, close };
+}
+
+/** The run that counts. */
+async function measure({ contender, opened, servers, db }: Stand): Promise<Measurement> {
+  await empty(db);
+  // What a contender before has left to be written must not be on this one's account.
+  await db.query('checkpoint');
+  const processes = { ...opened.processes, ...serverProcesses(servers, contender.uses) };
+  const before = await cpuSeconds(processes);
+  if (STATEMENTS) await db.query('select pg_stat_statements_reset()');
+  profile(opened);
+  const started = performance.now();
+  await opened.run(items);
+  const seconds = (performance.now() - started) / 1_000;
+  profile(opened);
+  const after = await cpuSeconds(processes);
+  if (STATEMENTS) await statements(db);
+  if (contender.writes) await expectRows(db, contender);
+  return {
+    name: contender.name,
+    seconds,
+    cpu: Object.fromEntries(Object.entries(after).map(([name, total]) => [name, total - (before[name] ?? 0)])),
+    memory: await peakMemory(opened.processes),
+  };
 }
 
 /** What PostgreSQL was asked to do, busiest first. */

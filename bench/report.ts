@@ -21,14 +21,24 @@ export interface Summary {
   readonly cpu: Readonly<Record<string, number>>;
   readonly cpuTotal: number;
   readonly memory: Readonly<Record<string, number>>;
+  /** How much faster the first contender was, round by round: median, and the middle half of the rounds, or all if they are few. */
+  readonly toFirst: { readonly median: number; readonly from: number; readonly to: number };
   /** Rates in relation to the best peer with one entry per item, and to the limit that applies. */
   readonly toBestPeer: number | undefined;
   readonly toLimit: number | undefined;
 }
 
+/** From here on single rounds say nothing any more. */
+const MANY_ROUNDS = 8;
+
 export function summarise(contenders: readonly Contender[], measurements: readonly Measurement[], items: number): Summary[] {
-  const plain = contenders.map(({ name, label, kind }) => {
-    const mine = measurements.filter((measurement) => measurement.name === name);
+  const measurementsOf = (contender: Contender | undefined) => measurements.filter(({ name }) => name === contender?.name);
+  const first = measurementsOf(contenders[0]);
+  const plain = contenders.map((contender) => {
+    const { name, label, kind } = contender;
+    const mine = measurementsOf(contender);
+    const ratios = mine.map(({ seconds }, round) => seconds / (first[round]?.seconds ?? Number.NaN)).sort((a, b) => a - b);
+    const cut = ratios.length < MANY_ROUNDS ? 0 : ratios.length >> 2;
     const rates = mine.map(({ seconds }) => items / seconds);
     const perMillion = (seconds: number) => (seconds * 1_000_000) / items;
     const processes = [...new Set(mine.flatMap(({ cpu }) => Object.keys(cpu)))];
@@ -39,6 +49,7 @@ export function summarise(contenders: readonly Contender[], measurements: readon
       rate: median(rates),
       least: Math.min(...rates),
       most: Math.max(...rates),
+      toFirst: { median: median(ratios), from: ratios[cut] ?? Number.NaN, to: ratios.at(-1 - cut) ?? Number.NaN },
       cpu: Object.fromEntries(processes.map((process) => [process, perMillion(median(mine.map(({ cpu }) => cpu[process] ?? 0)))])),
       cpuTotal: perMillion(median(mine.map(({ cpu }) => Object.values(cpu).reduce((sum, seconds) => sum + seconds, 0)))),
       memory: Object.fromEntries(
@@ -70,11 +81,11 @@ export function table(summary: readonly Summary[], items: number, rounds: number
       .join(' · ');
   const lines = summary.map(
     (one) =>
-      `| ${one.label} | ${whole(one.rate)} | ${whole(one.least)}–${whole(one.most)} | ${ratio(one.toBestPeer)} | ${ratio(one.toLimit)} | ${one.cpuTotal.toFixed(1)} | ${parts(one.cpu)} | ${parts(one.memory)} |`,
+      `| ${one.label} | ${whole(one.rate)} | ${whole(one.least)}–${whole(one.most)} | ${ratio(one.toFirst.median)} (${ratio(one.toFirst.from)}–${ratio(one.toFirst.to)}) | ${ratio(one.toBestPeer)} | ${ratio(one.toLimit)} | ${one.cpuTotal.toFixed(1)} | ${parts(one.cpu)} | ${parts(one.memory)} |`,
   );
   return [
-    `| ${whole(items)} items, ${rounds} rounds | items/s | range | × best item-granular peer | × limit | CPU s per million | by process | peak MB |`,
-    '|---|---|---|---|---|---|---|---|',
+    `| ${whole(items)} items, ${rounds} rounds | items/s | range | ${summary[0]?.label} is faster by (${rounds < MANY_ROUNDS ? 'range' : 'middle half'}) | × best item-granular peer | × limit | CPU s per million | by process | peak MB |`,
+    '|---|---|---|---|---|---|---|---|---|',
     ...lines,
     '',
   ].join('\n');
