@@ -1,5 +1,5 @@
 // Loaded into a process that is to be profiled: SIGUSR2 starts Node's profiler, and a second one writes what it saw.
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { Session } from 'node:inspector';
 import { basename, dirname } from 'node:path';
 
@@ -14,6 +14,7 @@ process.on('SIGUSR2', () => {
   } else {
     session.post('Profiler.stop', (_, { profile }) => {
       const name = basename(dirname(dirname(process.argv[1] ?? ''))) || 'process';
+      mkdirSync(process.env.BENCH_PROFILE, { recursive: true });
       writeFileSync(`${process.env.BENCH_PROFILE}/${name}-${process.pid}.cpuprofile`, JSON.stringify(profile));
       process.send?.({ kind: 'profiled' });
     });
