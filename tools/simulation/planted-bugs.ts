@@ -19,13 +19,15 @@ export interface Patch {
 
 const PROCESSOR = 'services/processor/src/processor.ts';
 const SETTLE = 'services/processor/src/settle-chunk.ts';
+const STORE = 'services/processor/src/store-results.ts';
 const INTAKE = 'services/planner/src/intake.ts';
 const PLANNER = 'services/planner/src/planner.ts';
 const PLAN_RUN = 'services/planner/src/plan-run.ts';
+const CHUNK_WRITER = 'services/planner/src/chunk-writer.ts';
 const DISPATCHER = 'services/planner/src/dispatcher.ts';
 const AUDIT = 'services/audit/src/audit.ts';
 
-const COMMIT = 'const row = await context.with(trace.context, () => this.#database.run(commit, patience));';
+const COMMIT = 'return this.#database.run(commit, patience);';
 
 export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
@@ -71,11 +73,10 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     what: 'the fact goes out before the transaction is over',
     patches: [
       {
-        file: SETTLE,
+        file: STORE,
         find: COMMIT,
-        replace: `const committing = context.with(trace.context, () => this.#database.run(commit, patience));
-    committing.catch(() => undefined);
-    const row = { ...mergeResults(chunk, known, results, todo), size: chunk.size, timing, settledAt: processed };`,
+        replace: `this.#database.run(commit, patience).catch(() => undefined);
+    return { ...mergeResults(chunk, undefined, results, results.todo), size: chunk.size, timing, settledAt: since };`,
       },
     ],
   },
@@ -86,7 +87,10 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
       {
         file: SETTLE,
         find: '    committed();\n    return factOf(chunk, row);',
-        replace: '    committed();\n    return factOf(chunk, { ...row, states: mergeResults(chunk, known, results, todo).states });',
+        replace: `    committed();
+    const states = new Array(chunk.size).fill('-');
+    for (const index of todo) states[placesOf(chunk)[index]] = results.states[index] ?? 'p';
+    return factOf(chunk, { ...row, states });`,
       },
     ],
   },
@@ -95,7 +99,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     what: 'what is left to do is not looked at again under the lock',
     patches: [
       {
-        file: SETTLE,
+        file: STORE,
         find: 'const indexes = stored ? results.todo.filter((index) => isTodo(stored, positionOf(chunk, index), chunk.attempt)) : results.todo;',
         replace: 'const indexes = results.todo;',
       },
@@ -107,7 +111,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     what: 'a COMMIT whose answer was lost counts as done',
     patches: [
       {
-        file: SETTLE,
+        file: STORE,
         find: 'if (!careful && fault && !unknown) careful = true;',
         replace: `if (unknown) return { ...mergeResults(chunk, undefined, results, results.todo), size: chunk.size, timing, settledAt: since };
         if (!careful && fault && !unknown) careful = true;`,
@@ -117,7 +121,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: 'bisect-blames-the-slice',
     what: 'one poisonous row fails its whole batch',
-    patches: [{ file: SETTLE, find: 'if (slice.length > 1 && !isTransient(blame)) {', replace: 'if (slice.length < 0) {' }],
+    patches: [{ file: STORE, find: 'if (slice.length > 1 && !isTransient(blame)) {', replace: 'if (slice.length < 0) {' }],
   },
   {
     name: 'purge-before-fence',
@@ -133,7 +137,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     what: 'chunks that could not be published stay marked as sent',
     patches: [
       { file: DISPATCHER, find: 'await this.#store.releaseChunks(chunks);', replace: '' },
-      { file: PLAN_RUN, find: 'await store.releaseChunks(sent);', replace: '' },
+      { file: CHUNK_WRITER, find: 'await store.releaseChunks(sent);', replace: '' },
     ],
   },
   {

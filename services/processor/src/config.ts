@@ -3,7 +3,7 @@ import { type Declared, option, retentionOptions } from '@millrace/runtime';
 
 /** How a processor runs. */
 export interface ProcessorConfig {
-  /** Chunks of one job that this process holds at once: while some commit, the next ones run. Four until one was quick. Default 24. */
+  /** Chunks of one job that this process holds at once: while some commit, the next ones run. Four until one was quick. Default 20. */
   readonly prefetch: number;
   /** Processes that run suspicious items at once. Default 2. */
   readonly children: number;
@@ -19,7 +19,7 @@ export interface ProcessorConfig {
 }
 
 export const processorDefaults: ProcessorConfig = {
-  prefetch: 24,
+  prefetch: 20,
   children: 2,
   childHeap: 0,
   budget: 300_000,

@@ -163,7 +163,7 @@ test('a processor holds four chunks of a job until one of them was quick', async
   ends[0]?.();
   await fact(1);
   await turn();
-  expect(await waiting()).toBe(40 - 1 - 24);
+  expect(await waiting()).toBe(40 - 1 - 20);
   for (let i = 1; i < 40; i++) {
     while (ends.length <= i) await turn();
     ends[i]?.();
