@@ -117,14 +117,18 @@ async function open(contender: Contender, servers: Servers, db: Database): Promi
 async function openApart(contender: Contender): Promise<Stand> {
   const servers = await startServers();
   const db = await connectPostgres({ url: servers.postgres.url });
-  await db.query(CREATE_TABLE);
-  const stand = await open(contender, servers, db);
-  const close = async () => {
-    await stand.close();
+  const stop = async () => {
     await db.close();
     await servers.stop();
   };
-  return { ...stand, close };
+  try {
+    await db.query(CREATE_TABLE);
+    const stand = await open(contender, servers, db);
+    return { ...stand, close: () => stand.close().then(stop) };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
 }
 
 /** The run that counts. */

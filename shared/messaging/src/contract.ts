@@ -131,6 +131,22 @@ export function messagingContract(name: string, features: Features, open: () => 
       expect(at.get('c')).toHaveLength(1);
     });
 
+    test('what lingers is handed over when it is enough', async () => {
+      const source = await fresh();
+      const groups: string[][] = [];
+      const take: Handler = async (deliveries) => {
+        groups.push(deliveries.map(({ id }) => id).sort());
+        return deliveries.map(() => done);
+      };
+      await subscribe(source, take, { batch: 10, linger: 10 * PATIENCE, enough: (waiting) => waiting.length === 2 });
+      const [first = '', ...others] = numbered(source, 3);
+      await publish(source, [first]);
+      await until(() => groups.length === 1);
+      for (const id of others) await publish(source, [id]);
+      await until(() => groups.length === 2);
+      expect(groups).toEqual([[first], others]);
+    });
+
     test('park sets a message aside with its reason and does not deliver it again', async () => {
       const source = await fresh();
       let handled = 0;
