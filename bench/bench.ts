@@ -53,12 +53,11 @@ const measurements: Measurement[] = [];
 /** Of contenders that keep theirs from round to round. */
 const stands = new Map<Contender, Stand>();
 try {
-  await db.query(CREATE_TABLE);
+  await prepare(db);
   if (values.scenario !== undefined) {
     await runScenarios(values.scenario.split(','), servers);
     contenders.splice(0);
   }
-  if (STATEMENTS) await db.query('create extension if not exists pg_stat_statements');
   if (values.apart) for (const contender of contenders) stands.set(contender, await openApart(contender));
   for (let round = 1; round <= Number(values.rounds); round++) {
     // There and back, so that nobody is always behind the same one.
@@ -122,7 +121,7 @@ async function openApart(contender: Contender): Promise<Stand> {
     await servers.stop();
   };
   try {
-    await db.query(CREATE_TABLE);
+    await prepare(db);
     const stand = await open(contender, servers, db);
     return { ...stand, close: () => stand.close().then(stop) };
   } catch (error) {
@@ -170,6 +169,11 @@ async function statements(db: Database): Promise<void> {
 function profile({ processes }: Opened): void {
   if (!process.env['BENCH_PROFILE']) return;
   for (const pid of Object.values(processes).flat()) process.kill(pid, 'SIGUSR2');
+}
+
+async function prepare(db: Database): Promise<void> {
+  await db.query(CREATE_TABLE);
+  if (STATEMENTS) await db.query('create extension if not exists pg_stat_statements');
 }
 
 async function empty(db: Database): Promise<void> {

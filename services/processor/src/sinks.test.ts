@@ -8,6 +8,17 @@ import { sampleChunk, sampleJob } from './processor-samples.ts';
 
 useProcessor();
 
+/** The database of the tests, with this way to copy. */
+function copyingBy(queryAndCopy: Database['queryAndCopy']): Database {
+  return {
+    kind: 'pg',
+    close: async () => undefined,
+    query: (sql, params) => database.query(sql, params),
+    transaction: (work) => database.transaction(work),
+    queryAndCopy,
+  };
+}
+
 describe('effects that are rows of a table', () => {
   const rows = (process: Job['process'], options = {}) =>
     sampleJob({ process, sink: postgres.insert('target', ['id', 'n'], options), ...options });
@@ -49,16 +60,10 @@ describe('effects that are rows of a table', () => {
 
   test('of chunks that are ready at once go together, and a refused one harms none of its neighbours', async () => {
     const together: number[] = [];
-    const counting: Database = {
-      kind: 'pg',
-      close: async () => undefined,
-      query: (sql, params) => database.query(sql, params),
-      transaction: (work) => database.transaction(work),
-      queryAndCopy: (...args) => {
-        together.push(args[4].length);
-        return database.queryAndCopy(...args);
-      },
-    };
+    const counting = copyingBy((...args) => {
+      together.push(args[4].length);
+      return database.queryAndCopy(...args);
+    });
     const bad = (item: unknown) => ({ ...(item as object), ...((item as { id: string }).id === 'c2k1' ? { n: 5_000 } : {}) });
     const { send, fact } = await start(rows(bad), undefined, counting);
     const chunk = (seq: number) => ({
@@ -76,18 +81,12 @@ describe('effects that are rows of a table', () => {
     let commit = () => {};
     const committed = new Promise<void>((resolve) => (commit = resolve));
     const groups: number[] = [];
-    const slow: Database = {
-      kind: 'pg',
-      close: async () => undefined,
-      query: (sql, params) => database.query(sql, params),
-      transaction: (work) => database.transaction(work),
-      queryAndCopy: async <Row>(...args: Parameters<Database['queryAndCopy']>) => {
-        groups.push(args[4].length);
-        // The first is one quick chunk, which lets the processor take as many as it may.
-        if (groups.length === 2) await committed;
-        return database.queryAndCopy<Row>(...args);
-      },
-    };
+    const slow = copyingBy(async <Row>(...args: Parameters<Database['queryAndCopy']>) => {
+      groups.push(args[4].length);
+      // The first is one quick chunk, which lets the processor take as many as it may.
+      if (groups.length === 2) await committed;
+      return database.queryAndCopy<Row>(...args);
+    });
     const { send, fact } = await start(rows(copied), undefined, slow);
     const chunk = (seq: number) => ({ ...sampleChunk(1, { seq }), items: [[`c${seq}`, { id: `c${seq}`, n: 1 }] as [string, unknown]] });
     await send(chunk(0));
@@ -102,17 +101,11 @@ describe('effects that are rows of a table', () => {
 
   test('a COMMIT whose answer was lost is looked for: the fact is that of the stored row', async () => {
     let lost = 0;
-    const losing: Database = {
-      kind: 'pg',
-      close: async () => undefined,
-      query: (sql, params) => database.query(sql, params),
-      transaction: (work) => database.transaction(work),
-      queryAndCopy: async <Row>(...args: Parameters<Database['queryAndCopy']>) => {
-        await database.queryAndCopy<Row>(...args);
-        lost++;
-        throw Object.assign(new MillraceError('MR3001', 'the connection was lost'), { commitUnknown: true });
-      },
-    };
+    const losing = copyingBy(async <Row>(...args: Parameters<Database['queryAndCopy']>) => {
+      await database.queryAndCopy<Row>(...args);
+      lost++;
+      throw Object.assign(new MillraceError('MR3001', 'the connection was lost'), { commitUnknown: true });
+    });
     const { send, fact } = await start(rows(copied), undefined, losing);
     await send(sampleChunk(3));
     expect(await fact(1)).toMatchObject({ outcomes: '3a', attempt: 1 });

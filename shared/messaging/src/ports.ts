@@ -41,7 +41,7 @@ export interface SubscribeOptions {
   /** Deliveries handed over in one call, at most. Default 1. */
   readonly batch?: number;
   /**
-   * After a call at least this long passes before the next, unless a batch is full: where deliveries come in numbers, calls stay few.
+   * After a call at least this long passes before the next, unless a batch is full or `enough`: where deliveries come in numbers, calls stay few.
    * What comes later is handed over at once.
    * Milliseconds; without it no call waits for another.
    */
