@@ -140,7 +140,8 @@ describe('RabbitMQ', () => {
 
   test('the planner makes queues and fills them, a processor works on them and parks what it cannot read', async () => {
     const [planner, processor] = [await as('planner'), await as('processor')];
-    expect(await planner.ensure(queue)).toBe('created');
+    await planner.ensure(queue, async () => {});
+    expect(await planner.inspect(queue)).toEqual({ ready: 0, consumers: 0 });
     await planner.publish([message(queue)]);
     let seen = 0;
     await processor.subscribe(queue, { durable: 'processor' }, async () => [seen++ === 0 ? { kind: 'park', reason: 'unreadable' } : done]);
@@ -149,7 +150,7 @@ describe('RabbitMQ', () => {
 
   test('a processor declares nothing and reads nothing but chunks', async () => {
     const processor = await as('processor');
-    await expect(processor.ensure(chunkQueue('mine'))).rejects.toMatchObject({ code: 'MR3003' });
+    await expect(processor.ensure(chunkQueue('mine'), async () => {})).rejects.toMatchObject({ code: 'MR3003' });
     let seen = 0;
     const subscription = await processor.subscribe(PARKED_QUEUE, { durable: 'processor' }, async () => [(seen++, done)]);
     await processor.publish([message(PARKED_QUEUE)]);

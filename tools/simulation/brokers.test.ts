@@ -16,7 +16,7 @@ messagingContract('the simulated work broker', { queues: true, streams: false, r
     broker: simulated.connect(world.process),
     restart: async () => {
       simulated.block();
-      simulated.cutSomebody();
+      simulated.restart();
       await delay(AWAY);
       simulated.unblock();
     },

@@ -35,6 +35,7 @@ export const POINTS: Readonly<Record<Role, readonly string[]>> = {
     'plan.owedFacts',
     'plan.clearOwed',
     'source.query',
+    'work.look',
     'work.ensure',
     'work.inspect',
     'publish chunk',

@@ -30,7 +30,7 @@ export interface Profile {
   readonly noTellAgain?: boolean;
 }
 
-export type WorkTrouble = 'wipe' | 'cut' | 'cancel' | 'block' | 'vanish';
+export type WorkTrouble = 'wipe' | 'restart' | 'cut' | 'cancel' | 'block' | 'vanish';
 export type EventTrouble = 'wipe' | 'away';
 
 const ALL: readonly Role[] = ['clock', 'planner', 'processor', 'audit'];
@@ -44,7 +44,7 @@ export const PROFILES: readonly Profile[] = [
   { name: 'audits', roles: ['audit'], disorder: 0.05, noStalled: true, noTellAgain: true },
   { name: 'clocks', roles: ['clock'], skew: true, noStalled: true, noTellAgain: true },
   { name: 'planners and processors', roles: ['planner', 'processor'], disorder: 0.05, noTellAgain: true },
-  { name: 'work broker', roles: [], work: ['wipe', 'cut', 'cancel', 'block'], disorder: 0.05, noStalled: true },
+  { name: 'work broker', roles: [], work: ['wipe', 'restart', 'cut', 'cancel', 'block'], disorder: 0.05, noStalled: true },
   { name: 'event broker', roles: [], events: ['wipe', 'away'], disorder: 0.05 },
   { name: 'vanishing queue', roles: [], work: ['vanish', 'block'], noStalled: true, noTellAgain: true },
   { name: 'deploys', roles: [], deploys: true, noStalled: true, noTellAgain: true },
@@ -54,7 +54,7 @@ export const PROFILES: readonly Profile[] = [
     name: 'everything',
     roles: ALL,
     longPauses: true,
-    work: ['wipe', 'cut', 'cancel', 'block', 'vanish'],
+    work: ['wipe', 'restart', 'cut', 'cancel', 'block', 'vanish'],
     events: ['wipe', 'away'],
     disorder: 0.1,
     skew: true,

@@ -101,9 +101,10 @@ export class Trouble {
     scheduler.after(at, () => {
       switch (trouble) {
         case 'wipe':
+        case 'restart':
           // There is to be something to lose.
           if (work.unsettled === 0 && scheduler.now < NOON + TROUBLE) return this.#troubleWork(trouble, 20);
-          work.wipe();
+          work[trouble]();
           break;
         case 'cut':
           work.cutSomebody();

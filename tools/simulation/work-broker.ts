@@ -20,6 +20,8 @@ interface Queue {
   readonly consumers: Set<Consumer>;
   /** Messages on their way to a consumer or back. */
   moving: number;
+  /** Nothing that it was given since a planner made sure of it is lost. */
+  marked: boolean;
 }
 
 interface Consumer {
@@ -62,7 +64,7 @@ export class SimWorkBroker {
     this.#random = random;
     this.#faults = faults;
     this.#mutants = mutants;
-    this.#declare(PARKED_QUEUE);
+    this.#declare(PARKED_QUEUE, true);
   }
 
   /** Messages in all queues that are not settled yet. */
@@ -97,6 +99,18 @@ export class SimWorkBroker {
     for (const connection of this.#connections) this.#break(connection);
   }
 
+  /** Queues are still there, nothing is in them. */
+  restart(): void {
+    this.#scheduler.log('WORK BROKER RESTARTED');
+    for (const queue of this.#queues.values()) {
+      if (queue.name === PARKED_QUEUE) continue;
+      queue.ready = [];
+      queue.marked = false;
+      for (const consumer of queue.consumers) consumer.unacked.clear();
+    }
+    for (const connection of this.#connections) this.#break(connection);
+  }
+
   /** The broker cancels the consumers of a queue that is deleted under them. */
   deleteQueue(name: string): void {
     const queue = this.#queues.get(name);
@@ -110,8 +124,9 @@ export class SimWorkBroker {
     }
   }
 
+  /** By somebody who knows that nothing is lost. */
   declareQueue(name: string): void {
-    if (!this.#queues.has(name)) this.#declare(name);
+    if (!this.#queues.has(name)) this.#declare(name, true);
   }
 
   /** A message that somebody has held for long comes again; known as redelivered, or sent anew. */
@@ -178,23 +193,26 @@ export class SimWorkBroker {
           () => new MillraceError('MR3003', 'simulated'),
           source,
         ),
-      ensure: (name) =>
-        process.call(
-          'work.ensure',
-          () => {
-            if (this.#queues.has(name)) return 'existed' as const;
-            this.#declare(name);
-            return 'created' as const;
-          },
-          () => new MillraceError('MR3003', 'simulated: no channel'),
-          name,
-        ),
+      ensure: async (name, lost) => {
+        const refused = () => new MillraceError('MR3003', 'simulated: no channel');
+        const epoch = connection.epoch;
+        if (await process.call('work.look', () => this.#queues.get(name)?.marked, refused, name)) return;
+        await lost();
+        const declare = () => {
+          // Whatever was sent since may be lost with the connection.
+          if (connection.epoch !== epoch) throw refused();
+          const queue = this.#queues.get(name);
+          if (queue) queue.marked = true;
+          else this.#declare(name, true);
+        };
+        await process.call('work.ensure', declare, refused, name);
+      },
       inspect: (name) =>
         process.call(
           'work.inspect',
           () => {
             const queue = this.#queues.get(name);
-            return queue && { ready: queue.ready.length, consumers: queue.consumers.size };
+            return queue?.marked ? { ready: queue.ready.length, consumers: queue.consumers.size } : undefined;
           },
           () => new MillraceError('MR3003', 'simulated: no channel'),
           name,
@@ -282,8 +300,8 @@ export class SimWorkBroker {
     };
   }
 
-  #declare(name: string): void {
-    this.#queues.set(name, { name, ready: [], consumers: new Set(), moving: 0 });
+  #declare(name: string, marked: boolean): void {
+    this.#queues.set(name, { name, ready: [], consumers: new Set(), moving: 0, marked });
   }
 
   #enqueue(queue: Queue, message: Message, atHead = false): void {

@@ -154,9 +154,10 @@ export class Dispatcher {
   }
 }
 
-/** Declares the queue of a job; when it was missing, everything that had been sent to it is due again. */
+/** Declares the queue of a job; when what had been sent to it is gone, that is due again. */
 export async function ensureQueue(job: string, store: PlanStore, work: WorkBroker, log: Logger): Promise<void> {
-  if ((await work.ensure(chunkQueue(job))) === 'existed') return;
-  const chunks = await store.resetEmitted(job);
-  if (chunks > 0) log.warn({ job, chunks }, 'the work queue was lost; its chunks are sent again');
+  await work.ensure(chunkQueue(job), async () => {
+    const chunks = await store.resetEmitted(job);
+    if (chunks > 0) log.warn({ job, chunks }, 'the work queue has lost what it held; its chunks are sent again');
+  });
 }

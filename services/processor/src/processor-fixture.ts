@@ -35,7 +35,7 @@ export async function start(
   const sample = samplePlatform(store, job);
   const platform = { ...sample, time: { ...sample.time, ...time } };
   brokers = openMemoryBrokers(platform.time);
-  await brokers.work.ensure(chunkQueue(job.name));
+  await brokers.work.ensure(chunkQueue(job.name), async () => {});
   const facts = await collect((take) => brokers.events.subscribe('millrace.facts.chunk.settled.>', { durable: 'test' }, take));
   const parked = await collect((take) => brokers.work.subscribe(PARKED_QUEUE, { durable: 'test' }, take));
   const service = wireProcessor({ ...platform, work: brokers.work, events: events(brokers.events) });

@@ -96,7 +96,7 @@ test('two chunks whose effects deadlock are both applied, and no item spends an 
     await add(tx, second);
   };
   const job = named('deadlock', sampleJob({ process: (item) => item, write, attempts: 1 }));
-  await work.ensure(chunkQueue(job.name));
+  await work.ensure(chunkQueue(job.name), async () => {});
   const service = await start(job, work);
   try {
     await send(job.name, [
@@ -131,7 +131,7 @@ test('two chunks whose effects deadlock are both applied, and no item spends an 
 test('a chunk that is sent again is told again, although the event broker drops what it has seen a moment ago', async () => {
   let runs = 0;
   const job = named('again', sampleJob({ process: () => (runs++, {}), write: async () => undefined }));
-  await work.ensure(chunkQueue(job.name));
+  await work.ensure(chunkQueue(job.name), async () => {});
   const service = await start(job, work);
   try {
     const chunk = sampleChunk(3);
@@ -160,7 +160,7 @@ test('twenty rolling restarts under load: everything applied once, nothing parke
   const write = (effects: readonly unknown[], tx: SinkTransaction) =>
     tx.query('insert into rolled select chunk, n from json_to_recordset($1::json) as x(chunk int, n int)', [JSON.stringify(effects)]);
   const job = named('rolling', sampleJob({ process, write, attempts: 1 }));
-  await work.ensure(chunkQueue(job.name));
+  await work.ensure(chunkQueue(job.name), async () => {});
   const chunks = Array.from({ length: CHUNKS }, (_, seq): Chunk => {
     const chunk = sampleChunk(SIZE, { seq });
     return { ...chunk, items: chunk.items.map(([key], n) => [key, { chunk: seq, n }]) };

@@ -43,7 +43,7 @@ export function messagingContract(name: string, features: Features, open: () => 
       const job = `job-${process.pid}-${++sources}`;
       if (!features.queues) return `millrace.ticks.${job}`;
       const queue = `millrace.chunks.${job}`;
-      await (rig.broker as WorkBroker).ensure(queue);
+      await (rig.broker as WorkBroker).ensure(queue, nothing);
       return queue;
     }
     const subscribe = async (source: string, handler: Handler, options: Partial<SubscribeOptions> = {}) => {
@@ -97,7 +97,7 @@ export function messagingContract(name: string, features: Features, open: () => 
       expect(seen.find(({ id }) => id === 'empty')?.body.byteLength).toBe(0);
     });
 
-    test('a handler that throws gets its deliveries again, and the count tells', async () => {
+    test('a handler that throws gets its deliveries again, and the count tells that they are not the first', async () => {
       const source = await fresh();
       const counts: number[] = [];
       await subscribe(source, async (deliveries) => {
@@ -107,7 +107,7 @@ export function messagingContract(name: string, features: Features, open: () => 
       });
       await publish(source, ['stubborn']);
       await until(() => counts.length === 3);
-      expect(counts).toEqual([1, 2, 3]);
+      expect(counts.map((count) => Math.min(count, 2))).toEqual([1, 2, 2]);
     });
 
     test('retry brings one delivery of a batch back, not before its pause is over', async () => {
@@ -270,11 +270,19 @@ export function messagingContract(name: string, features: Features, open: () => 
     if (features.queues) {
       const queues = () => rig.broker as WorkBroker;
 
-      test('ensure tells a new queue from one that existed, inspect counts what is ready', async () => {
+      test('ensure tells what may be lost until that has been dealt with, inspect counts what is ready', async () => {
         const queue = `millrace.chunks.counted-${process.pid}`;
+        let told = 0;
+        const tell = async () => {
+          told++;
+          if (told === 1) throw new Error('not now');
+        };
         expect(await queues().inspect(queue)).toBeUndefined();
-        expect(await queues().ensure(queue)).toBe('created');
-        expect(await queues().ensure(queue)).toBe('existed');
+        await expect(queues().ensure(queue, tell)).rejects.toThrow('not now');
+        expect(await queues().inspect(queue)).toBeUndefined();
+        await queues().ensure(queue, tell);
+        await queues().ensure(queue, tell);
+        expect(told).toBe(2);
         await publish(queue, numbered(queue, 3));
         await until(async () => (await queues().inspect(queue))?.ready === 3);
         expect(await queues().inspect(queue)).toEqual({
@@ -288,7 +296,7 @@ export function messagingContract(name: string, features: Features, open: () => 
         const seen: Delivery[] = [];
         await subscribe(queue, collect(seen));
         await delay(50);
-        await queues().ensure(queue);
+        await queues().ensure(queue, nothing);
         await publish(queue, ['worth the wait']);
         await until(() => seen.length === 1);
       });
@@ -383,10 +391,11 @@ export function messagingContract(name: string, features: Features, open: () => 
     }
 
     if (features.restart) {
-      test('a restart of the broker in mid-flow loses nothing', async () => {
+      test('a restart of the broker in mid-flow loses nothing, or says so', async () => {
         const source = await fresh();
         const ids = numbered(source, 600);
         const seen: Delivery[] = [];
+        const unseen = () => ids.filter((id) => !seen.some((delivery) => delivery.id === id));
         await subscribe(source, collect(seen), { prefetch: 20, batch: 5 });
         const publishing = (async () => {
           for (let at = 0; at < ids.length; at += 20) {
@@ -397,7 +406,10 @@ export function messagingContract(name: string, features: Features, open: () => 
         await until(() => seen.length > 40);
         await rig.restart?.();
         await publishing;
-        await until(() => new Set(seen.map(({ id }) => id)).size === ids.length, RESTART_PATIENCE);
+        await until(async () => {
+          if (features.queues) await (rig.broker as WorkBroker).ensure(source, () => publish(source, unseen())).catch(() => {});
+          return unseen().length === 0;
+        }, RESTART_PATIENCE);
         await until(() => rig.broker.connected());
       }, 200_000);
 
@@ -409,7 +421,7 @@ export function messagingContract(name: string, features: Features, open: () => 
         await until(() => seen.length === 1);
         await rig.wipe?.();
         await until(async () => {
-          if (features.queues) await (rig.broker as WorkBroker).ensure(source).catch(() => {});
+          if (features.queues) await (rig.broker as WorkBroker).ensure(source, nothing).catch(() => {});
           return publish(source, ['after']).then(
             () => true,
             () => false,
@@ -420,6 +432,9 @@ export function messagingContract(name: string, features: Features, open: () => 
     }
   });
 }
+
+/** For a queue that has held nothing. */
+const nothing = async (): Promise<void> => {};
 
 function envelope(subject: string, id: string): Envelope {
   return {

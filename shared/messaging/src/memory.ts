@@ -51,10 +51,10 @@ class MemoryWork implements WorkBroker {
     this.#open = false;
   }
 
-  async ensure(queue: string): Promise<'existed' | 'created'> {
-    if (this.#queues.has(queue)) return 'existed';
-    this.#declare(queue);
-    return 'created';
+  async ensure(queue: string, lost: () => Promise<unknown>): Promise<void> {
+    if (this.#queues.has(queue)) return;
+    await lost();
+    if (!this.#queues.has(queue)) this.#declare(queue);
   }
 
   async inspect(queue: string): Promise<{ ready: number; consumers: number } | undefined> {

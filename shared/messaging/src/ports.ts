@@ -26,7 +26,7 @@ export interface PublishOptions {
 }
 
 export interface Delivery extends Envelope {
-  /** 1 at first. A hint: brokers may count too low after a crash. */
+  /** 1 at first. A hint: brokers may count too low after a crash, and classic queues of RabbitMQ count to 2. */
   readonly deliveries: number;
 }
 
@@ -65,9 +65,12 @@ export interface Subscription {
 
 /** Work queues. The planner declares them; nobody else needs the right to. */
 export interface Queues {
-  /** Declares the queue when it is missing. `created` tells that whatever it held before is gone. */
-  ensure(queue: string): Promise<'existed' | 'created'>;
-  /** Messages ready for delivery (not those being worked on), and consumers. Undefined when the queue is missing. */
+  /**
+   * Declares the queue when it is missing. Calls `lost` first when what it was given before may be gone, and does so again next
+   * time unless that succeeds.
+   */
+  ensure(queue: string, lost: () => Promise<unknown>): Promise<void>;
+  /** Messages ready for delivery (not those being worked on), and consumers. Undefined when there is something to `ensure`. */
   inspect(queue: string): Promise<{ readonly ready: number; readonly consumers: number } | undefined>;
 }
 

@@ -17,13 +17,16 @@ interface Outgoing {
  */
 export class RabbitPublisher {
   readonly #window: Window;
+  readonly #persistent: (envelope: Envelope) => boolean;
   readonly #outgoing = new Map<string, Outgoing>();
   #channel: ConfirmChannel | undefined;
   #closed = false;
   #count = 0;
 
-  constructor(limit: number) {
+  /** @param persistent whether a message must outlive a restart of the broker. */
+  constructor(limit: number, persistent: (envelope: Envelope) => boolean) {
     this.#window = new Window(limit);
+    this.#persistent = persistent;
   }
 
   /** Called for every new connection. */
@@ -105,7 +108,7 @@ export class RabbitPublisher {
     const { body } = envelope;
     const content = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
     const options = {
-      persistent: true,
+      persistent: this.#persistent(envelope),
       mandatory: true,
       messageId: envelope.id,
       correlationId: token,

@@ -2,13 +2,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { MillraceError, messageOf, PARKED_QUEUE } from '@millrace/core';
 import type { Channel } from 'amqplib';
 
-/**
- * A quorum queue whose messages nobody drops: newer brokers would discard a message after 20 deliveries, here it is
- * parked after 10,000.
- */
-const WORK_QUEUE = {
-  durable: true,
-  arguments: {
+/** RabbitMQ's types of queues: `classic` ones live on one node and keep what is here in its memory, `quorum` ones on the disks of a majority. */
+export type QueueType = 'classic' | 'quorum';
+
+/** Nobody drops messages of a quorum queue: newer brokers would after 20 deliveries, here they are parked after 10,000. */
+const WORK_QUEUE: Readonly<Record<QueueType, object>> = {
+  classic: { 'x-queue-type': 'classic' },
+  quorum: {
     'x-queue-type': 'quorum',
     'x-overflow': 'reject-publish',
     'x-delivery-limit': 10_000,
@@ -17,65 +17,90 @@ const WORK_QUEUE = {
     'x-dead-letter-strategy': 'at-least-once',
   },
 };
+const PARKING = { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000 };
 const LONGEST_WAIT = 10_000;
-const PARKING = {
-  durable: true,
-  arguments: { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000 },
-};
 
-/** Declares and inspects, one request at a time on a channel of its own: every refusal kills the channel. */
+/**
+ * Declares and inspects, one thing after the other on a channel of its own: every refusal kills the channel.
+ *
+ * A classic queue outlives its broker, the messages in it do not. Beside each stands another with one such message, its mark:
+ * while that is there, so is what the queue was given.
+ */
 export class RabbitTopology {
   readonly #openChannel: () => Promise<Channel>;
+  readonly #type: QueueType;
   #channel: Channel | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(openChannel: () => Promise<Channel>) {
+  constructor(openChannel: () => Promise<Channel>, type: QueueType) {
     this.#openChannel = openChannel;
+    this.#type = type;
   }
 
-  async ensure(queue: string): Promise<'existed' | 'created'> {
-    await this.#declare(PARKED_QUEUE);
-    return queue === PARKED_QUEUE ? 'existed' : this.#declare(queue);
+  ensure(queue: string, lost: () => Promise<unknown>): Promise<void> {
+    return this.#alone(async () => {
+      await this.#declare(PARKED_QUEUE, PARKING);
+      if (queue === PARKED_QUEUE) return;
+      const missing = (await this.#look(queue)) === undefined;
+      if (missing) await lost();
+      await this.#declare(queue, WORK_QUEUE[this.#type]);
+      if (this.#type === 'quorum') return;
+      const marks = await this.#declare(markOf(queue), WORK_QUEUE.classic);
+      if (marks > 0) return;
+      const channel = this.#channel;
+      if (!missing) await lost();
+      // Over this channel or not at all: what was sent since may be lost again when the broker is another one by now.
+      try {
+        channel?.sendToQueue(markOf(queue), Buffer.from('here'), { persistent: false });
+      } catch (error) {
+        throw unreachable(`cannot mark queue "${queue}"`, error);
+      }
+    });
   }
 
-  async inspect(queue: string): Promise<{ ready: number; consumers: number } | undefined> {
-    const found = await this.#passive(queue);
-    return found && { ready: found.messageCount, consumers: found.consumerCount };
+  inspect(queue: string): Promise<{ ready: number; consumers: number } | undefined> {
+    return this.#alone(async () => {
+      const found = await this.#look(queue);
+      if (found === undefined) return undefined;
+      if (this.#type === 'classic' && queue !== PARKED_QUEUE && !(await this.#look(markOf(queue)))?.messageCount) return undefined;
+      return { ready: found.messageCount, consumers: found.consumerCount };
+    });
   }
 
-  async #declare(queue: string): Promise<'existed' | 'created'> {
-    const found = await this.#passive(queue);
+  /** How many messages it holds. */
+  async #declare(queue: string, settings: object): Promise<number> {
     try {
-      await this.#ask((channel) => channel.assertQueue(queue, queue === PARKED_QUEUE ? PARKING : WORK_QUEUE));
+      return (await this.#ask((channel) => channel.assertQueue(queue, { durable: true, arguments: settings }))).messageCount;
     } catch (error) {
       if (codeOf(error) === 406) throw new MillraceError('MR3011', `queue "${queue}"`, { cause: error });
-      throw new MillraceError('MR3003', `cannot declare queue "${queue}" (${messageOf(error)})`, { cause: error });
+      throw unreachable(`cannot declare queue "${queue}"`, error);
     }
-    return found === undefined ? 'created' : 'existed';
   }
 
-  async #passive(queue: string) {
+  async #look(queue: string) {
     try {
       return await this.#ask((channel) => channel.checkQueue(queue));
     } catch (error) {
       if (codeOf(error) === 404) return undefined;
-      throw new MillraceError('MR3003', `cannot look at queue "${queue}" (${messageOf(error)})`, { cause: error });
+      throw unreachable(`cannot look at queue "${queue}"`, error);
     }
   }
 
-  #ask<T>(request: (channel: Channel) => Promise<T>): Promise<T> {
-    const answer = this.#last.then(async () => {
-      this.#channel ??= await this.#open();
-      const channel = this.#channel;
-      try {
-        return await request(channel);
-      } catch (error) {
-        this.#channel = undefined; // refused: the broker has closed it
-        throw error;
-      }
-    });
+  #alone<T>(task: () => Promise<T>): Promise<T> {
+    const answer = this.#last.then(task);
     this.#last = answer.catch(() => {});
     return answer;
+  }
+
+  async #ask<T>(request: (channel: Channel) => Promise<T>): Promise<T> {
+    this.#channel ??= await this.#open();
+    const channel = this.#channel;
+    try {
+      return await request(channel);
+    } catch (error) {
+      this.#channel = undefined; // refused: the broker has closed it
+      throw error;
+    }
   }
 
   /** Waits a while for a connection that is just coming back, not for ever: callers look again anyway. */
@@ -94,6 +119,14 @@ export class RabbitTopology {
     });
     return channel;
   }
+}
+
+function markOf(queue: string): string {
+  return `${queue}.mark`;
+}
+
+function unreachable(what: string, error: unknown): MillraceError {
+  return new MillraceError('MR3003', `${what} (${messageOf(error)})`, { cause: error });
 }
 
 function codeOf(error: unknown): number | undefined {

@@ -125,13 +125,13 @@ async function openEmbedded({ data }: PlatformConfig, needs: Needs, migrations: 
 
 async function connectServers(
   service: string,
-  { databaseUrl, amqpUrl, natsUrl, natsInbox }: PlatformConfig,
+  { databaseUrl, amqpUrl, queueType, natsUrl, natsInbox }: PlatformConfig,
   needs: Needs,
   log: Logger,
 ): Promise<Opened> {
   const results = await Promise.allSettled([
     needs.database !== false && databaseUrl ? connectPostgres({ url: databaseUrl, applicationName: `millrace-${service}` }) : undefined,
-    needs.work !== false && amqpUrl ? connectRabbit({ url: amqpUrl, log }) : undefined,
+    needs.work !== false && amqpUrl ? connectRabbit({ url: amqpUrl, queueType, log }) : undefined,
     needs.events !== false && natsUrl ? connectJetStream({ url: natsUrl, inbox: natsInbox, log }) : undefined,
   ]);
   const [database, work, events] = results;

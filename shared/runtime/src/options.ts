@@ -41,6 +41,9 @@ export type ValuesOf<Declared extends Options> = {
   readonly [Key in keyof Declared]: Declared[Key] extends Option<infer Value> ? Value : never;
 };
 
+export function option<const Choice extends string>(
+  declared: Declaration<'string'> & { readonly choices: readonly Choice[]; readonly default: Choice },
+): Option<Choice>;
 export function option<Kind extends OptionKind>(
   declared: Declaration<Kind> & { readonly default: ValueOfKind[Kind] },
 ): Option<ValueOfKind[Kind]>;

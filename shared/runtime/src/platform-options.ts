@@ -9,6 +9,14 @@ export const platformOptions = {
     description: 'PostgreSQL. Set all three URLs, or none of them for embedded mode.',
   }),
   amqpUrl: option({ env: 'AMQP_URL', kind: 'url', secret: true, description: 'RabbitMQ, which carries chunks.' }),
+  queueType: option({
+    env: 'MILLRACE_QUEUE_TYPE',
+    kind: 'string',
+    default: 'classic',
+    choices: ['classic', 'quorum'],
+    description:
+      'Of the work queues. classic: chunks are in the memory of one RabbitMQ node, and come again from the plan when it restarts. quorum: for a cluster that must go on without one of its nodes.',
+  }),
   natsUrl: option({
     env: 'NATS_URL',
     kind: 'string',
