@@ -15,7 +15,7 @@ import { chart } from './chart.ts';
 import type { Contender, Opened } from './contender.ts';
 import { cpuSeconds, peakMemory } from './cost.ts';
 import { limits } from './limits.ts';
-import { builtElsewhere, embedded, onServers } from './millrace.ts';
+import { builtElsewhere, embedded, onQuorumQueues, onServers } from './millrace.ts';
 import { peerContenders } from './peers.ts';
 import { type Measurement, summarise, table } from './report.ts';
 import { runScenarios } from './scenarios.ts';
@@ -40,7 +40,7 @@ const items = Number(values.items);
 const STATEMENTS = Boolean(process.env['BENCH_STATEMENTS']);
 const only = values.only?.split(',');
 const builds = values.builds?.split(',').map(builtElsewhere) ?? [];
-const all: readonly Contender[] = [...builds, onServers(1), onServers(2), embedded, ...peerContenders, ...limits];
+const all: readonly Contender[] = [...builds, onServers(1), onServers(2), onQuorumQueues, embedded, ...peerContenders, ...limits];
 const contenders: Contender[] = all.filter(({ name }) => !only || only.includes(name));
 const unknown = only?.filter((name) => !all.some((contender) => contender.name === name)) ?? [];
 if (unknown.length > 0 || contenders.length === 0)

@@ -3,10 +3,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { done, RunClosed, Trigger } from '@millrace/core';
+import { chunkQueue, done, RunClosed, Trigger } from '@millrace/core';
 import { connectJetStream, type EventBroker } from '@millrace/messaging';
 import { connectPostgres, migrate } from '@millrace/postgres';
 import { waitFor } from '@millrace/testing';
+import { connect } from 'amqplib';
 import { migrationSets } from '../shared/cli/src/migrations.ts';
 import { BUNDLES, type Bundles, bundlesIn, JOBS } from './bundles.ts';
 import { Child } from './child.ts';
@@ -24,6 +25,14 @@ export function onServers(processors: number): Contender {
     open: (servers) => openOnServers(servers, processors),
   };
 }
+
+/** As clusters of RabbitMQ need it. */
+export const onQuorumQueues: Contender = {
+  ...onServers(1),
+  name: 'millrace-quorum',
+  label: 'Millrace, quorum queues',
+  open: (servers) => openOnServers(servers, 1, { MILLRACE_QUEUE_TYPE: 'quorum' }),
+};
 
 /** `name=folder`: another checkout, built before, to see what a change has brought. */
 export function builtElsewhere(text: string): Contender {
@@ -55,6 +64,7 @@ export async function openOnServers(
     'truncate planner.runs, planner.chunks, planner.ticks, audit.runs, audit.generations, audit.chunks, audit.failures, millrace.inbox',
   );
   await db.close();
+  await deleteQueues(servers.rabbit.url);
   const env = {
     AMQP_URL: servers.rabbit.url,
     NATS_URL: servers.nats.url,
@@ -91,6 +101,14 @@ export async function openOnServers(
       await Promise.all(all.map((child) => child.end()));
     },
   };
+}
+
+/** Those of an earlier contender may be of another type. */
+async function deleteQueues(url: string): Promise<void> {
+  const connection = await connect(url);
+  const channel = await connection.createChannel();
+  for (const job of ['checksum', 'probe']) await channel.deleteQueue(chunkQueue(job));
+  await connection.close();
 }
 
 /** Triggers runs and waits for their `run.closed`, with nothing but the event broker. */

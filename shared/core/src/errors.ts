@@ -51,7 +51,7 @@ export const ERRORS = {
   MR3010: { title: 'Schema is older than this code', fix: 'Run `millrace migrate`.' },
   MR3011: {
     title: 'A queue or stream exists with other settings',
-    fix: 'Delete it after it has drained, or rename it; Millrace declares it anew.',
+    fix: 'Delete it; Millrace declares it anew. A stream must have drained before, a work queue need not: its chunks come again from the plan.',
   },
   MR3012: { title: 'The database failed', fix: 'See the cause; `millrace doctor` tests the connection.' },
   MR3013: {

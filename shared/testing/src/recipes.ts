@@ -5,7 +5,7 @@ import { freePort } from './free-port.ts';
 import type { ServerRecipe } from './server.ts';
 
 /**
- * RabbitMQ with quorum queues; user and password `guest`, unless a file of `definitions` has others. `config` holds further lines of
+ * RabbitMQ; user and password `guest`, unless a file of `definitions` has others. `config` holds further lines of
  * rabbitmq.conf.
  */
 export function rabbitRecipe(config: readonly string[] = [], definitions?: string): ServerRecipe {
