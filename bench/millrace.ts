@@ -107,7 +107,7 @@ export async function openOnServers(
 async function deleteQueues(url: string): Promise<void> {
   const connection = await connect(url);
   const channel = await connection.createChannel();
-  for (const job of ['checksum', 'probe']) await channel.deleteQueue(chunkQueue(job));
+  for (const job of ['checksum', 'probe', 'slow']) await channel.deleteQueue(chunkQueue(job));
   await connection.close();
 }
 
