@@ -49,15 +49,22 @@ const limits: Record<string, () => Promise<(items: number) => Promise<void>>> = 
     await db.query(CREATE_TABLE);
     return async (items) => {
       await db.query(`truncate ${TABLE}`);
-      for (const rows of batches(items)) await db.transaction((tx) => tx.copy(TABLE, ['id', 'digest'], rows));
+      for (const rows of batches(items))
+        await db.transaction((tx) =>
+          tx.copy(
+            TABLE,
+            ['id', 'digest'],
+            rows.map((row) => [row.id, row.digest]),
+          ),
+        );
     };
   },
 };
 
 /** Rows whose making costs next to nothing. */
-function* batches(items: number): Generator<(readonly [number, string])[]> {
+function* batches(items: number): Generator<{ readonly id: number; readonly digest: string }[]> {
   const text = digest('');
-  for (const [from, to] of chunks(items)) yield Array.from({ length: to - from }, (_, i) => [from + i, text] as const);
+  for (const [from, to] of chunks(items)) yield Array.from({ length: to - from }, (_, i) => ({ id: from + i, digest: text }));
 }
 
 /** In the fewest round trips there can be: one per transaction. */

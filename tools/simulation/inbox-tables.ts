@@ -63,8 +63,8 @@ export function inboxOf(tables: InboxTables, process: SimProcess, mutants: Mutan
     insertWithRows: (entries) => {
       const tx = {};
       tables.locks.releaseWith(process, tx);
-      const effects = entries.flatMap(({ values }) =>
-        values.map(([run, key, poison]): EffectRow => ({ run: String(run), key: String(key), poison: poison === true })),
+      const effects = entries.flatMap((entry) =>
+        entry.effects.map(({ run, key, poison }): EffectRow => ({ run: String(run), key: String(key), poison: poison === true })),
       );
       return process.call(
         'inbox.insertWithRows',

@@ -235,7 +235,7 @@ function rowsOf(run: string, keys: readonly string[], poison: boolean): unknown[
 }
 
 function entryFrom(chunk: Chunk, settled: Settled, keys: readonly string[], poison: boolean): Entry {
-  return { chunk, settled, timing: TIMING, values: rowsOf(chunk.runId, keys, poison) };
+  return { chunk, settled, timing: TIMING, effects: keys.map((key) => ({ run: chunk.runId, key, poison })) };
 }
 
 function entryOf(chunk: Chunk, states: string, keys: readonly string[], poison = false): Entry {

@@ -32,12 +32,12 @@ export interface Inbox {
   insertWithRows(entries: readonly Entry[], table: Table): Promise<readonly InboxRow[]> | undefined;
 }
 
-/** A chunk of one job, what is to be stored of it, and its effects as rows. */
+/** A chunk of one job, what is to be stored of it, and its effects, whose fields are columns. */
 export interface Entry {
   readonly chunk: Chunk;
   readonly settled: Settled;
   readonly timing: Timing;
-  readonly values: readonly (readonly unknown[])[];
+  readonly effects: readonly Readonly<Record<string, unknown>>[];
 }
 
 export interface Table {

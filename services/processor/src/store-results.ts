@@ -97,18 +97,13 @@ export class StoreResults {
   async #commitAtOnce(chunk: Chunk, results: Results, timing: Timing, since: number): Promise<InboxRow | undefined> {
     const { sink, manifest } = this.#job;
     if (sink.kind !== 'postgres' || !sink.rows) return undefined;
-    const { columns } = sink.rows;
-    const values: unknown[][] = [];
-    for (const index of results.todo) {
-      if (results.states[index] !== 'a') continue;
-      const effect = results.effects[index] as Record<string, unknown>;
-      values.push(columns.map((column) => effect[column]));
-    }
-    if (values.length > manifest.batch.size) return undefined;
+    const effects: Entry['effects'][number][] = [];
+    for (const index of results.todo) if (results.states[index] === 'a') effects.push(results.effects[index] as Entry['effects'][number]);
+    if (effects.length > manifest.batch.size) return undefined;
     const took = { ...timing, commit: this.#time.now() - since };
     try {
       const settled = mergeResults(chunk, undefined, results, results.todo);
-      const row = await this.#committing.add({ chunk, settled, timing: took, values });
+      const row = await this.#committing.add({ chunk, settled, timing: took, effects });
       return row && { ...row, timing: { ...took, commit: this.#time.now() - since } };
     } catch (error) {
       if (isInfrastructure(error) && !isCommitUnknown(error)) throw error;

@@ -99,11 +99,8 @@ export function databaseContract(name: string, open: () => Promise<Database>): v
 
     test('a statement and a COPY in one round trip are one transaction', async () => {
       const insert = 'insert into t (id, v) values ($1, $2) returning id, v, null as nothing';
-      const rows = [
-        [2, 'a\tb'],
-        [3, null],
-      ];
-      expect(await db.queryAndCopy(insert, [1, 'one'], 't', ['id', 'v'], rows)).toMatchObject({
+      const records = [{ v: 'a\tb', id: 2, more: 'is left out' }, { id: 3, v: null }, { id: 4 }];
+      expect(await db.queryAndCopy(insert, [1, 'one'], 't', ['id', 'v'], records)).toMatchObject({
         rows: [{ id: 1, v: 'one', nothing: null }],
         rowCount: 1,
       });
@@ -112,10 +109,11 @@ export function databaseContract(name: string, open: () => Promise<Database>): v
         { id: 1, v: 'one' },
         { id: 2, v: 'a\tb' },
         { id: 3, v: null },
+        { id: 4, v: null },
       ];
       expect(await all()).toEqual(before);
       // The statement fails: nothing is copied, and the connection is as good as before.
-      await expect(db.queryAndCopy(insert, [1, 'again'], 't', ['id', 'v'], [[4, 'x']])).rejects.toMatchObject({ code: '23505' });
+      await expect(db.queryAndCopy(insert, [1, 'again'], 't', ['id', 'v'], [{ id: 5, v: 'x' }])).rejects.toMatchObject({ code: '23505' });
       // The COPY fails: the statement is undone.
       await expect(
         db.queryAndCopy(
@@ -124,17 +122,17 @@ export function databaseContract(name: string, open: () => Promise<Database>): v
           't',
           ['id', 'v'],
           [
-            [6, 'y'],
-            [6, 'z'],
+            { id: 6, v: 'y' },
+            { id: 6, v: 'z' },
           ],
         ),
       ).rejects.toMatchObject({ code: '23505' });
       expect(await all()).toEqual(before);
       await Promise.all(
-        Array.from({ length: 20 }, (_, i) => db.queryAndCopy(insert, [10 + 2 * i, 'p'], 't', ['id', 'v'], [[11 + 2 * i, 'q']])),
+        Array.from({ length: 20 }, (_, i) => db.queryAndCopy(insert, [10 + 2 * i, 'p'], 't', ['id', 'v'], [{ id: 11 + 2 * i, v: 'q' }])),
       );
       expect(await db.queryAndCopy(insert, [100, 'alone'], 't', ['id', 'v'], [])).toMatchObject({ rowCount: 1 });
-      expect((await all()).length).toBe(44);
+      expect((await all()).length).toBe(45);
       await db.query('delete from t');
     });
 

@@ -8,6 +8,19 @@ export function copyText(rows: readonly (readonly unknown[])[]): string {
   return text;
 }
 
+/** The same of records, of which each column takes the field of its name. */
+export function copyRecords(columns: readonly string[], records: readonly Readonly<Record<string, unknown>>[]): string {
+  let text = '';
+  for (const record of records) {
+    for (let i = 0; i < columns.length; i++) {
+      const value = field(record[columns[i] as string]);
+      text += i === 0 ? value : `\t${value}`;
+    }
+    text += '\n';
+  }
+  return text;
+}
+
 const SPECIAL = /[\\\t\n\r]/;
 const ESCAPES: Record<string, string> = { '\\': '\\\\', '\t': '\\t', '\n': '\\n', '\r': '\\r' };
 

@@ -28,7 +28,7 @@ export interface Database extends Queryable {
    */
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
   /**
-   * A statement and then a COPY, as one transaction and in one round trip. Tries nothing again. Rejects as `transaction` does, with
+   * A statement and then a COPY of records, as one transaction and in one round trip. Tries nothing again. Rejects as `transaction` does, with
    * `commitUnknown` whenever the connection was lost. Parameters are texts, numbers, booleans or null.
    */
   queryAndCopy<Row>(
@@ -36,7 +36,7 @@ export interface Database extends Queryable {
     params: readonly unknown[],
     table: string,
     columns: readonly string[],
-    rows: readonly (readonly unknown[])[],
+    records: readonly Readonly<Record<string, unknown>>[],
   ): Promise<Result<Row>>;
   close(): Promise<void>;
 }

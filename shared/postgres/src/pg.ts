@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import pg from 'pg';
 import { from as copyFrom } from 'pg-copy-streams';
-import { copyStatement, copyText } from './copy-text.ts';
+import { copyRecords, copyStatement, copyText } from './copy-text.ts';
 import type { Database, Result, Transaction } from './database.ts';
 import { isRetryable, translate } from './errors.ts';
 import { LostConnections } from './lost-connections.ts';
@@ -112,9 +112,10 @@ class PostgresDatabase implements Database {
     params: readonly unknown[],
     table: string,
     columns: readonly string[],
-    rows: readonly (readonly unknown[])[],
+    records: readonly Readonly<Record<string, unknown>>[],
   ): Promise<Result<Row>> {
-    return this.#raw(new RawQuery<Row>(sql, params, { sql: copyStatement(table, columns, 'stdin'), rows: Buffer.from(copyText(rows)) }));
+    const copy = { sql: copyStatement(table, columns, 'stdin'), rows: Buffer.from(copyRecords(columns, records)) };
+    return this.#raw(new RawQuery<Row>(sql, params, copy));
   }
 
   async #raw<Row>(query: RawQuery<Row>): Promise<Result<Row>> {

@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { MillraceError } from '@millrace/core';
-import { copyStatement, copyText } from './copy-text.ts';
+import { copyRecords, copyStatement, copyText } from './copy-text.ts';
 import type { Database, Result, Transaction } from './database.ts';
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts';
 import { isRetryable, translate } from './errors.ts';
@@ -105,9 +105,10 @@ class WorkerDatabase implements PgliteDatabase {
     params: readonly unknown[],
     table: string,
     columns: readonly string[],
-    rows: readonly (readonly unknown[])[],
+    records: readonly Readonly<Record<string, unknown>>[],
   ): Promise<Result<Row>> {
-    const copy = rows.length === 0 ? undefined : { sql: copyStatement(table, columns, `'/dev/blob'`), text: copyText(rows) };
+    const copy =
+      records.length === 0 ? undefined : { sql: copyStatement(table, columns, `'/dev/blob'`), text: copyRecords(columns, records) };
     return this.#inTurn(() => this.#call<Row>('query and copy', sql, { params: plain(params), copy }));
   }
 

@@ -41,7 +41,7 @@ export function paramsParser(job: string, schema: ParamsSchema | undefined): Par
     if (!isRecord(given)) return fail(`${JSON.stringify(value)} is no object`);
     const result = read(given, fail);
     if (!isRecord(result)) return fail(`${JSON.stringify(result)} is no object`);
-    const why = whyNotJson(result, '');
+    const why = whyNotJson(result);
     return why === undefined ? result : fail(`${why}, which does not survive JSON,`);
   };
 }

@@ -66,8 +66,8 @@ export class PostgresInbox implements Inbox {
         [JSON.stringify(entries.map(recordOf))],
         table,
         columns,
-        // Not flatMap, which calls for each chunk and then copies row by row: three times as long.
-        ([] as Entry['values'][number][]).concat(...entries.map(({ values }) => values)),
+        // Not flatMap, which calls for each chunk and then copies one by one: three times as long.
+        ([] as Entry['effects'][number][]).concat(...entries.map(({ effects }) => effects)),
       )
       .then(({ rows }) => {
         // All of one transaction are settled at the same instant.
