@@ -42,14 +42,13 @@ export class RabbitTopology {
       await this.#declare(PARKED_QUEUE, PARKING);
       if (queue === PARKED_QUEUE) return;
       const missing = (await this.#look(queue)) === undefined;
-      if (missing) await lost();
-      await this.#declare(queue, WORK_QUEUE[this.#type]);
-      if (this.#type === 'quorum') return;
-      const marks = await this.#declare(markOf(queue), WORK_QUEUE.classic);
-      if (marks > 0) return;
+      const marked = this.#type === 'quorum' || (await this.#declare(markOf(queue), WORK_QUEUE.classic)) > 0;
       const channel = this.#channel;
-      if (!missing) await lost();
-      // Over this channel or not at all: what was sent since may be lost again when the broker is another one by now.
+      if (missing && marked) await lost();
+      await this.#declare(queue, WORK_QUEUE[this.#type]);
+      if (marked) return;
+      await lost();
+      // Over the channel that saw it missing or not at all: another broker by now may have lost what was sent since.
       try {
         channel?.sendToQueue(markOf(queue), Buffer.from('here'), { persistent: false });
       } catch (error) {
