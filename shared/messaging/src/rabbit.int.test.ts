@@ -54,25 +54,27 @@ describe('the first connection to RabbitMQ', () => {
 describe('what a restart of RabbitMQ takes', () => {
   const restarted = async (queueType: 'classic' | 'quorum') => {
     const server = await startRabbit();
-    const broker = await connectRabbit({ url: server.url, queueType });
-    let lost = 0;
-    const ensure = () => broker.ensure(queue, async () => lost++);
-    await ensure();
-    const message = { headers: {}, body: Buffer.from('1') };
-    await broker.publish([queue, queue, PARKED_QUEUE].map((subject, index) => ({ ...message, id: `${index}`, subject })));
-    // RabbitMQ 3.10 forgets a quorum queue when it is killed within half a second of declaring it.
-    await delay(1_000);
-    await server.restart();
-    await waitFor(() => broker.connected());
-    const inspected = await broker.inspect(queue);
-    await ensure();
-    await waitFor(async () => (await broker.inspect(PARKED_QUEUE))?.ready === 1);
-    const found = { lost: lost - 1, before: inspected?.ready, after: (await broker.inspect(queue))?.ready };
-    await ensure();
-    expect(lost - 1).toBe(found.lost);
-    await broker.close();
-    await server.stop();
-    return found;
+    try {
+      const broker = await connectRabbit({ url: server.url, queueType });
+      let lost = 0;
+      const ensure = () => broker.ensure(queue, async () => lost++);
+      await ensure();
+      const message = { headers: {}, body: Buffer.from('1') };
+      await broker.publish([queue, queue, PARKED_QUEUE].map((subject, index) => ({ ...message, id: `${index}`, subject })));
+      // RabbitMQ 3.10 forgets a quorum queue when it is killed within half a second of declaring it.
+      await delay(1_000);
+      await server.restart();
+      await waitFor(() => broker.connected());
+      const before = (await broker.inspect(queue))?.ready;
+      await ensure();
+      await ensure();
+      await waitFor(async () => (await broker.inspect(PARKED_QUEUE))?.ready === 1);
+      const after = (await broker.inspect(queue))?.ready;
+      await broker.close();
+      return { lost: lost - 1, before, after };
+    } finally {
+      await server.stop();
+    }
   };
 
   test('classic queues lose work, which is told; what is parked stays', async () => {
