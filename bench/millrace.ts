@@ -63,8 +63,12 @@ export async function openOnServers(
   await db.query(
     'truncate planner.runs, planner.chunks, planner.ticks, audit.runs, audit.generations, audit.chunks, audit.failures, millrace.inbox',
   );
+  const { rows } = await db.query<{ job: string }>('select job from planner.jobs');
   await db.close();
-  await deleteQueues(servers.rabbit.url);
+  await deleteQueues(
+    servers.rabbit.url,
+    rows.map(({ job }) => job),
+  );
   const env = {
     AMQP_URL: servers.rabbit.url,
     NATS_URL: servers.nats.url,
@@ -104,10 +108,10 @@ export async function openOnServers(
 }
 
 /** Those of an earlier contender may be of another type. */
-async function deleteQueues(url: string): Promise<void> {
+async function deleteQueues(url: string, jobs: readonly string[]): Promise<void> {
   const connection = await connect(url);
   const channel = await connection.createChannel();
-  for (const job of ['checksum', 'probe', 'slow']) await channel.deleteQueue(chunkQueue(job));
+  for (const job of jobs) await channel.deleteQueue(chunkQueue(job));
   await connection.close();
 }
 

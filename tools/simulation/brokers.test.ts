@@ -9,7 +9,7 @@ import { SimWorkBroker } from './work-broker.ts';
 /** How long a broker that is restarted is away. */
 const AWAY = 200;
 
-messagingContract('the simulated work broker', { queues: true, streams: false, restart: true }, async () => {
+messagingContract('the simulated work broker', { queues: true, streams: false, counts: true, restart: true }, async () => {
   const world = new RealTime();
   const simulated = new SimWorkBroker(world.scheduler, new Random(4), world.faults, new Mutants());
   return {
@@ -25,7 +25,7 @@ messagingContract('the simulated work broker', { queues: true, streams: false, r
   };
 });
 
-messagingContract('the simulated event broker', { queues: false, streams: true, restart: true }, async () => {
+messagingContract('the simulated event broker', { queues: false, streams: true, counts: true, restart: true }, async () => {
   const world = new RealTime();
   const simulated = new SimEventBroker(world.scheduler, new Random(4), world.faults);
   return {

@@ -64,7 +64,7 @@ export class SimWorkBroker {
     this.#random = random;
     this.#faults = faults;
     this.#mutants = mutants;
-    this.#declare(PARKED_QUEUE, true);
+    this.#declare(PARKED_QUEUE);
   }
 
   /** Messages in all queues that are not settled yet. */
@@ -126,7 +126,7 @@ export class SimWorkBroker {
 
   /** By somebody who knows that nothing is lost. */
   declareQueue(name: string): void {
-    if (!this.#queues.has(name)) this.#declare(name, true);
+    if (!this.#queues.has(name)) this.#declare(name);
   }
 
   /** A message that somebody has held for long comes again; known as redelivered, or sent anew. */
@@ -181,6 +181,7 @@ export class SimWorkBroker {
           if (process.paused) gone();
         });
     });
+    const refused = () => new MillraceError('MR3003', 'simulated: no channel');
     return {
       system: 'rabbitmq',
       connected: () => connection.up,
@@ -194,7 +195,6 @@ export class SimWorkBroker {
           source,
         ),
       ensure: async (name, lost) => {
-        const refused = () => new MillraceError('MR3003', 'simulated: no channel');
         const epoch = connection.epoch;
         if (await process.call('work.look', () => this.#queues.get(name)?.marked, refused, name)) return;
         await lost();
@@ -203,7 +203,7 @@ export class SimWorkBroker {
           if (connection.epoch !== epoch) throw refused();
           const queue = this.#queues.get(name);
           if (queue) queue.marked = true;
-          else this.#declare(name, true);
+          else this.#declare(name);
         };
         await process.call('work.ensure', declare, refused, name);
       },
@@ -214,7 +214,7 @@ export class SimWorkBroker {
             const queue = this.#queues.get(name);
             return queue?.marked ? { ready: queue.ready.length, consumers: queue.consumers.size } : undefined;
           },
-          () => new MillraceError('MR3003', 'simulated: no channel'),
+          refused,
           name,
         ),
     };
@@ -300,8 +300,8 @@ export class SimWorkBroker {
     };
   }
 
-  #declare(name: string, marked: boolean): void {
-    this.#queues.set(name, { name, ready: [], consumers: new Set(), moving: 0, marked });
+  #declare(name: string): void {
+    this.#queues.set(name, { name, ready: [], consumers: new Set(), moving: 0, marked: true });
   }
 
   #enqueue(queue: Queue, message: Message, atHead = false): void {

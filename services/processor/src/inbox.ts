@@ -32,12 +32,15 @@ export interface Inbox {
   insertWithRows(entries: readonly Entry[], table: Table): Promise<readonly InboxRow[]> | undefined;
 }
 
-/** A chunk of one job, what is to be stored of it, and its effects, whose fields are columns. */
+/** An effect that is a row: its fields are columns. */
+export type Effect = Readonly<Record<string, unknown>>;
+
+/** A chunk of one job, what is to be stored of it, and its effects. */
 export interface Entry {
   readonly chunk: Chunk;
   readonly settled: Settled;
   readonly timing: Timing;
-  readonly effects: readonly Readonly<Record<string, unknown>>[];
+  readonly effects: readonly Effect[];
 }
 
 export interface Table {

@@ -4,7 +4,7 @@ import type { Breaker, Patience } from './breaker.ts';
 import { classifyError, isInfrastructure, isPoison, isRetryableSql, isTransient } from './domain/classify-error.ts';
 import { copyResults, fail, mergeResults, type Results } from './domain/results.ts';
 import { isTodo, positionOf } from './domain/todo.ts';
-import type { Entry, Inbox, InboxRow, InboxTransaction, Timing } from './inbox.ts';
+import type { Effect, Entry, Inbox, InboxRow, InboxTransaction, Timing } from './inbox.ts';
 
 /** Chunks whose rows are committed together, at most. */
 const COMMITTED_TOGETHER = 8;
@@ -97,8 +97,8 @@ export class StoreResults {
   async #commitAtOnce(chunk: Chunk, results: Results, timing: Timing, since: number): Promise<InboxRow | undefined> {
     const { sink, manifest } = this.#job;
     if (sink.kind !== 'postgres' || !sink.rows) return undefined;
-    const effects: Entry['effects'][number][] = [];
-    for (const index of results.todo) if (results.states[index] === 'a') effects.push(results.effects[index] as Entry['effects'][number]);
+    const effects: Effect[] = [];
+    for (const index of results.todo) if (results.states[index] === 'a') effects.push(results.effects[index] as Effect);
     if (effects.length > manifest.batch.size) return undefined;
     const took = { ...timing, commit: this.#time.now() - since };
     try {

@@ -3,7 +3,7 @@ import { startNats } from '@millrace/testing';
 import { messagingContract } from './contract.ts';
 import { connectJetStream } from './jetstream.ts';
 
-messagingContract('JetStream', { queues: false, streams: true, restart: true }, async () => {
+messagingContract('JetStream', { queues: false, streams: true, counts: true, restart: true }, async () => {
   const server = await startNats();
   const broker = await connectJetStream({ url: server.url });
   return {

@@ -7,7 +7,7 @@ import { connectRabbit } from './rabbit.ts';
 
 const queue = 'millrace.chunks.kept';
 
-messagingContract('RabbitMQ', { queues: true, streams: false, restart: true }, async () => {
+messagingContract('RabbitMQ', { queues: true, streams: false, counts: false, restart: true }, async () => {
   const server = await startRabbit();
   const broker = await connectRabbit({ url: server.url });
   return {

@@ -2,7 +2,7 @@ import { type Chunk, decodeStates, encodeStates, type Failure, formatInstant, ty
 import { type Database, jsonb, type Queryable, type Result, type Transaction } from '@millrace/postgres';
 import type { SinkTransaction } from 'millrace';
 import type { Settled } from '../domain/results.ts';
-import type { Entry, Inbox, InboxRow, InboxTransaction, Table, Timing } from '../inbox.ts';
+import type { Effect, Entry, Inbox, InboxRow, InboxTransaction, Table, Timing } from '../inbox.ts';
 
 /** What the inbox needs of a database. */
 export type InboxDatabase = Pick<Database, 'query' | 'transaction'> & Partial<Pick<Database, 'queryAndCopy'>>;
@@ -67,7 +67,7 @@ export class PostgresInbox implements Inbox {
         table,
         columns,
         // Not flatMap, which calls for each chunk and then copies one by one: three times as long.
-        ([] as Entry['effects'][number][]).concat(...entries.map(({ effects }) => effects)),
+        ([] as Effect[]).concat(...entries.map(({ effects }) => effects)),
       )
       .then(({ rows }) => {
         // All of one transaction are settled at the same instant.
