@@ -179,7 +179,7 @@ describe('planner', () => {
   });
 
   test('the same trigger twice and the same tick from two clocks give one run each', async () => {
-    const job = defineJob('ticked', { schedule: { cron: '* * * * *' } })
+    const job = defineJob('ticked', { schedule: { cron: '0 0 * * *' } })
       .items(() => [{ id: 1 }], { key: (i) => i.id })
       .process((i) => i)
       .commit(() => {}) as unknown as Job;
@@ -187,9 +187,9 @@ describe('planner', () => {
     await trigger('a');
     await trigger('a');
     await ended('a');
-    await db.query(`update planner.jobs set last_nominal = now() - interval '90 seconds' where job = 'ticked'`);
+    const nominal = Math.floor(Date.now() / 86_400_000) * 86_400_000;
+    await db.query(`update planner.jobs set last_nominal = to_timestamp($1::float8 / 1000) where job = 'ticked'`, [nominal - 1_000]);
     await db.query(`update planner.runs set state = 'closed' where job = 'ticked'`);
-    const nominal = Math.floor(Date.now() / 60_000) * 60_000;
     const tick = { job: 'ticked', nominal, revision: job.manifest.revision, emittedAt: nominal };
     await events.publish([Tick.envelope({ ...tick, clock: 'one' }, 1)]);
     await events.publish([Tick.envelope({ ...tick, clock: 'two' }, 2)]);

@@ -231,7 +231,8 @@ describe('planning on PostgreSQL', () => {
   }, 60_000);
 
   test('a tick that a fast clock sends early is held until the clock of the database has come to it', async () => {
-    const job = jobOf('early', () => [], { schedule: { cron: '*/3 * * * * *' } });
+    // Any number of ticks may be due before: none of them may be in the way of this one.
+    const job = jobOf('early', () => [], { schedule: { cron: '*/3 * * * * *', overlap: 'allow', catchUp: 'all' } });
     const one = await start(db, [job]);
     const nominal = Math.ceil((Date.now() + 1_500) / 3_000) * 3_000;
     await one.send(Tick.envelope({ job: 'early', nominal, revision: job.manifest.revision, emittedAt: nominal, clock: 'fast' }, nominal));
@@ -244,13 +245,14 @@ describe('planning on PostgreSQL', () => {
   }, 60_000);
 
   test('a tick of an outdated schedule opens nothing, nor does one of a job that nobody has loaded', async () => {
-    const jobs = ['stale', 'current'].map((name) => jobOf(name, () => [], { schedule: { cron: '* * * * *' } }));
+    const jobs = ['stale', 'current'].map((name) => jobOf(name, () => [], { schedule: { cron: '0 0 * * *' } }));
     const one = await start(db, jobs, { config: { reconcileEvery: 100 } });
     await waitFor(() => one.store.looks >= 6, { timeout: 30_000 });
-    await db.query(`update planner.jobs set last_nominal = now() - interval '90 seconds' where job = any($1::text[])`, [
+    const nominal = Math.floor(Date.now() / 86_400_000) * 86_400_000;
+    await db.query(`update planner.jobs set last_nominal = to_timestamp($2::float8 / 1000) where job = any($1::text[])`, [
       ['stale', 'current'],
+      nominal - 1_000,
     ]);
-    const nominal = Math.floor(Date.now() / 60_000) * 60_000;
     const tick = (job: string, revision: string) =>
       one.send(Tick.envelope({ job, nominal, revision, emittedAt: nominal, clock: 'c' }, nominal));
     await tick('stale', 'of last week');
