@@ -238,7 +238,9 @@ export class SimWorkBroker {
               return;
             }
             let returned: string | undefined;
-            for (const message of messages) {
+            for (const { body, ...rest } of messages) {
+              // Planners use the memory of a message again once it is confirmed.
+              const message = { ...rest, body: new Uint8Array(body) };
               const queue = this.#queues.get(message.subject);
               if (queue === undefined) {
                 returned ??= message.subject;

@@ -1,4 +1,5 @@
 import { Chunk, chunkIdOf, chunkQueue, decodeStates, type Envelope, headersOf, type Instant, isOpen } from '@millrace/core';
+import type { Bytes } from './domain/chunk-buffers.ts';
 import { CLAIM_BYTES } from './domain/chunk-builder.ts';
 import type { DueChunk } from './plan-store.ts';
 
@@ -7,7 +8,7 @@ import type { DueChunk } from './plan-store.ts';
  * processor only, unless just some items of the chunk are to go. Items too big to travel stay in the plan, and the message
  * claims them.
  */
-export function encodeChunk(chunk: DueChunk, at: Instant): Envelope {
+export function encodeChunk(chunk: DueChunk, at: Instant, buffers: Bytes = Buffer): Envelope {
   const head = {
     runId: chunk.runId,
     job: chunk.job,
@@ -30,7 +31,7 @@ export function encodeChunk(chunk: DueChunk, at: Instant): Envelope {
     id: `${chunkIdOf(chunk.runId, chunk.generation, chunk.seq)}/${chunk.attempt}`,
     subject: chunkQueue(chunk.job),
     headers: headersOf(Chunk.kind, Chunk.version, at, chunk.trace),
-    body: Buffer.concat([Buffer.from(`${text.slice(0, -1)},"items":`), bytes, Buffer.from('}')]),
+    body: buffers.concat([Buffer.from(`${text.slice(0, -1)},"items":`), bytes, Buffer.from('}')]),
   };
 }
 

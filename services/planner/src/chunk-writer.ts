@@ -4,6 +4,7 @@ import { traceOf } from '@millrace/runtime';
 import type { Span } from '@opentelemetry/api';
 import { encodeChunk } from './chunk-message.ts';
 import type { DispatchSpans } from './dispatch-spans.ts';
+import type { ChunkBuffers } from './domain/chunk-buffers.ts';
 import { type BuiltChunk, CLAIM_BYTES } from './domain/chunk-builder.ts';
 import { LostRun } from './lease.ts';
 import type { PlanningRun, PlanProgress, PlanStore, SentChunk } from './plan-store.ts';
@@ -16,6 +17,7 @@ const ROOM_PAUSE: Milliseconds = 100;
 export interface WriterContext {
   readonly store: PlanStore;
   readonly work: Publisher;
+  readonly buffers: ChunkBuffers;
   readonly time: Time;
   /** Chunks of one run that may be in the broker at once. */
   readonly window: number;
@@ -93,9 +95,10 @@ export class ChunkWriter {
   }
 
   async #store(chunks: readonly BuiltChunk[], progress: PlanProgress): Promise<void> {
-    const { store, window } = this.#context;
+    const { store, window, buffers } = this.#context;
     const sent = await store.appendChunks(this.#run, chunks, progress, this.#direct ? window : 0);
     if (sent === undefined) throw new LostRun();
+    this.#leaving = [];
     if (sent > 0) {
       const publishing = this.#publish(chunks.slice(0, sent)).finally(() => this.#publishing.delete(publishing));
       this.#publishing.add(publishing);
@@ -104,6 +107,7 @@ export class ChunkWriter {
       if (this.#publishing.size >= 2) await Promise.race(this.#publishing);
     }
     if (sent === chunks.length) return;
+    for (const { payload } of chunks.slice(sent)) buffers.give(payload);
     this.#context.wakeDispatcher();
     if (this.#direct) await this.#waitForRoom();
   }
@@ -119,16 +123,22 @@ export class ChunkWriter {
   }
 
   async #publish(chunks: readonly BuiltChunk[]): Promise<void> {
-    const { work, store, time, confirmed, wakeDispatcher, spans } = this.#context;
+    const { work, store, time, buffers, confirmed, wakeDispatcher, spans } = this.#context;
     const run = this.#run;
     const span = spans.start({ runId: run.runId, job: run.job, chunks: chunks.length, retry: false, parent: traceOf(this.#span) });
     const sent = chunks.map(({ seq }) => ({ runId: run.runId, generation: 0, seq, attempt: 1, emits: 1 }));
     const envelopes = chunks.map(
       ({ seq, size, payload }): Envelope =>
-        encodeChunk({ ...run, generation: 0, seq, attempt: 1, emits: 1, size, outcomes: null, payload, trace: span.trace }, time.now()),
+        encodeChunk(
+          { ...run, generation: 0, seq, attempt: 1, emits: 1, size, outcomes: null, payload, trace: span.trace },
+          time.now(),
+          buffers,
+        ),
     );
+    for (const { payload } of chunks) buffers.give(payload);
     try {
       await work.publish(envelopes);
+      for (const { body } of envelopes) buffers.give(body);
       confirmed(sent);
       span.end();
     } catch (error) {

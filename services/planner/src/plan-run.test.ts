@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { DispatchSpans } from './dispatch-spans.ts';
+import { ChunkBuffers } from './domain/chunk-buffers.ts';
 import type { BuiltChunk } from './domain/chunk-builder.ts';
 import { type PlanContext, planRun } from './plan-run.ts';
 import type { PlanningRun, PlanStore } from './plan-store.ts';
@@ -47,6 +48,7 @@ async function planned(chunks: number, each: number, room: (group: number) => nu
   const context: PlanContext = {
     store,
     events: { publish: async () => undefined },
+    buffers: new ChunkBuffers(),
     work: { publish: async (envelopes) => void sent.push(envelopes.length) },
     time: {
       now: () => now,

@@ -107,7 +107,7 @@ class Planning {
     this.#run = run;
     this.#job = job;
     this.#context = context;
-    this.#builder = new ChunkBuilder(job.name, run.nextSeq, context.chunkItems, context.largestItem);
+    this.#builder = new ChunkBuilder(job.name, run.nextSeq, context.chunkItems, context.largestItem, context.buffers);
     this.#writer = new ChunkWriter(run, context, span, signal);
     this.#mark = run.cursor as Mark | undefined;
     this.#items = run.items;

@@ -288,6 +288,8 @@ async function answersOf(store: PlanStore, random: Random, manifests: readonly J
         if (!run) break;
         const chunks = chunksFrom(run.nextSeq, random.int(1, 3));
         const stored = await store.appendChunks(run, chunks, { cursor: { at: step }, items: step, duplicates: 1 }, random.int(0, 4));
+        // Whoever appended them may use their memory again.
+        for (const { payload } of chunks) payload.fill(0);
         if (stored !== undefined) held[held.indexOf(run)] = { ...run, nextSeq: run.nextSeq + chunks.length };
         answer = stored;
         break;

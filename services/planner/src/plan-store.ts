@@ -20,6 +20,7 @@ export interface PlanStore {
   /**
    * Stores chunks and moves the cursor. The first of them, as many as leave at most `window` chunks of the run with the broker, count as
    * sent: sending them is up to the caller. Returns how many; undefined when another planner has taken the run: stop.
+   * The payloads may be overwritten once this has resolved.
    */
   appendChunks(run: PlanningRun, chunks: readonly BuiltChunk[], progress: PlanProgress, window: number): Promise<number | undefined>;
   /** Holds on to the run for another `lease`. False when another planner has taken it. */

@@ -9,6 +9,7 @@ import { Confirmations } from './confirmations.ts';
 import { DispatchSpans } from './dispatch-spans.ts';
 import { Dispatcher, ensureQueue } from './dispatcher.ts';
 import { affordable, type Budget, earn, openBudget, spend } from './domain/budget.ts';
+import { ChunkBuffers } from './domain/chunk-buffers.ts';
 import { ChunkSizes } from './domain/chunk-sizes.ts';
 import { EMIT_LIMIT, patienceWith, REEMITS } from './domain/lost-work.ts';
 import { Intake, type Reservation } from './intake.ts';
@@ -49,6 +50,7 @@ export class Planner implements Service {
   readonly #dispatchSpans: DispatchSpans;
   readonly #confirmations: Confirmations;
   readonly #sizes = new ChunkSizes();
+  readonly #buffers = new ChunkBuffers();
   /** What may be sent again because it may be lost. */
   #reemits: Budget;
   readonly #stalled = new Map<string, number>();
@@ -203,6 +205,7 @@ export class Planner implements Service {
           {
             store,
             work,
+            buffers: this.#buffers,
             events,
             time,
             query: (sql, params) => database.query(sql, params),

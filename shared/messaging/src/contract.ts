@@ -99,6 +99,17 @@ export function messagingContract(name: string, features: Features, open: () => 
       expect(seen.find(({ id }) => id === 'empty')?.body.byteLength).toBe(0);
     });
 
+    test('the memory of a message may be used again once it is published', async () => {
+      const source = await fresh();
+      const message = { ...envelope(source, 'used again'), body: Buffer.from('before') };
+      await rig.broker.publish([message]);
+      message.body.write('after!');
+      const seen: Delivery[] = [];
+      await subscribe(source, collect(seen));
+      await until(() => seen.length === 1);
+      expect(text(seen[0])).toBe('before');
+    });
+
     test('a handler that throws gets its deliveries again, and the count tells that they are not the first', async () => {
       const source = await fresh();
       const counts: number[] = [];

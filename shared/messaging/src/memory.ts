@@ -67,7 +67,7 @@ class MemoryWork implements WorkBroker {
     for (const message of messages) {
       const queue = this.#queues.get(message.subject);
       if (queue === undefined) throw new MillraceError('MR3013', `there is no queue "${message.subject}" (message ${message.id})`);
-      queue.push(message);
+      queue.push(owned(message));
     }
   }
 
@@ -137,7 +137,7 @@ class MemoryEvents implements EventBroker {
       const stream = this.#stream(message.subject);
       if (options.once === true && this.#subjects.has(message.subject)) continue;
       this.#remember(message.subject);
-      this.#append(stream, message);
+      this.#append(stream, owned(message));
     }
   }
 
@@ -213,6 +213,11 @@ function parked({ id, headers, body }: Delivery, reason: string, subject: string
     headers: { ...headers, [REASON_HEADER]: reason },
     body,
   };
+}
+
+/** Whoever published it may use its memory again. */
+function owned(message: Envelope): Envelope {
+  return { ...message, body: new Uint8Array(message.body) };
 }
 
 function refuseWhenClosed(open: boolean, signal: AbortSignal | undefined): void {

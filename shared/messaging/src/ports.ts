@@ -7,6 +7,7 @@ import type { Envelope, Verdict } from '@millrace/core';
 export interface Publisher {
   /**
    * Resolves once the broker has taken responsibility for every message; not: that anybody received them.
+   * The bodies may be overwritten then; not when this has rejected, as some may be on their way.
    * Waits while the broker is away or blocked, with a bounded number of unconfirmed messages in memory.
    * Rejects with MR3013 when a message has nowhere to go (its queue or stream is missing), when it is refused, or when
    * `signal` aborts: then any part of the messages may have been published.

@@ -1,4 +1,5 @@
 import { MillraceError, whyNotJson } from '@millrace/core';
+import type { Bytes } from './chunk-buffers.ts';
 
 /** Items per chunk, and bytes: a message stays inside one AMQP frame of 128 KiB. */
 export const CHUNK_ITEMS = 500;
@@ -44,6 +45,7 @@ export class ChunkBuilder {
   #limit: number;
   readonly #largest: number;
   readonly #small: number;
+  readonly #buffers: Pick<Bytes, 'from'>;
   #seq: number;
   #keys: (string | number)[] = [];
   /** JSON arrays of items, and the items after them. */
@@ -52,13 +54,20 @@ export class ChunkBuilder {
   #bytes = 0;
 
   /** `limit` is asked once for each chunk. */
-  constructor(job: string, firstSeq: number, limit: () => number = () => CHUNK_ITEMS, largest = LARGEST_ITEM) {
+  constructor(
+    job: string,
+    firstSeq: number,
+    limit: () => number = () => CHUNK_ITEMS,
+    largest = LARGEST_ITEM,
+    buffers: Pick<Bytes, 'from'> = Buffer,
+  ) {
     this.#job = job;
     this.#limitOf = limit;
     this.#limit = limit();
     this.#largest = largest;
     this.#small = Math.min(SMALL, largest / BYTES_PER_CHARACTER);
     this.#seq = firstSeq;
+    this.#buffers = buffers;
   }
 
   /** The number of the chunk that the next item goes into. */
@@ -102,7 +111,7 @@ export class ChunkBuilder {
     this.#close();
     const [first, ...more] = this.#texts;
     const text = more.length === 0 ? (first as string) : `[${this.#texts.map((part) => part.slice(1, -1)).join(',')}]`;
-    const chunk = { seq: this.#seq++, size: this.#keys.length, payload: Buffer.from(text) };
+    const chunk = { seq: this.#seq++, size: this.#keys.length, payload: this.#buffers.from(text) };
     this.#keys = [];
     this.#texts = [];
     this.#bytes = 0;
