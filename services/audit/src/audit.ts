@@ -20,7 +20,7 @@ import { startCloseSpan, startSettleSpans, type TracedFact } from './fold-spans.
 import type { LedgerStore } from './ledger-store.ts';
 
 /** Between folds of facts that come in numbers: each is a transaction of a dozen statements, however many facts it takes. */
-const FOLD_EVERY: Milliseconds = 120;
+const FOLD_EVERY: Milliseconds = 250;
 /** Facts after which a run waits for nothing but its chunks. */
 const SEALS: ReadonlySet<string> = new Set([RunPlanned.kind, RunPlanFailed.kind]);
 /** How often facts that the stream did not take are offered again. */

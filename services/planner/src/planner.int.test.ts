@@ -1,6 +1,6 @@
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Chunk, type ChunkSettled, manualTick, runIdOf, ChunkSettled as Settled, Tick, Trigger } from '@millrace/core';
-import { openMemoryBrokers } from '@millrace/messaging';
+import { type Delivery, openMemoryBrokers } from '@millrace/messaging';
 import { type Database, migrate, openPglite } from '@millrace/postgres';
 import { type Platform, systemTime } from '@millrace/runtime';
 import { waitFor } from '@millrace/testing';
@@ -208,5 +208,22 @@ describe('planner', () => {
     const { planner } = await plan(jobOf('stopped', () => []));
     await planner.stop();
     await planner.stop();
+  });
+
+  test('settled chunks gather only as long as the window of a run does not run dry', async () => {
+    const gathered = async (window: number, facts: number) => {
+      const { work, events } = openMemoryBrokers();
+      const subscribe = jest.spyOn(events, 'subscribe');
+      const platform = { instance: 'test', time: systemTime, random: () => 0, log: silent, database: db, work, events, jobs: new Map() };
+      const planner = wirePlanner(platform, { alone: true, window });
+      await planner.start();
+      await planner.stop();
+      const [, settled] = subscribe.mock.calls.find(([, { durable }]) => durable === 'planner-settled') ?? [];
+      return settled?.enough?.(new Array<Delivery>(facts).fill({} as Delivery));
+    };
+    expect(await gathered(1_000, 124)).toBe(false);
+    expect(await gathered(1_000, 125)).toBe(true);
+    expect(await gathered(8, 1)).toBe(true);
+    expect(await gathered(1, 1)).toBe(true);
   });
 });

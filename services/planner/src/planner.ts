@@ -19,8 +19,9 @@ import { payOwedFacts } from './owed-facts.ts';
 import { planRun } from './plan-run.ts';
 import type { PlanningRun, PlanStore } from './plan-store.ts';
 
-/** Settled chunks that come in numbers are folded this far apart; the window of a run is wide enough for that. */
-const SETTLE_EVERY = 80;
+/** Settled chunks that come in numbers are folded this far apart, or when they are this part of the window of a run: it must not run dry. */
+const SETTLE_EVERY = 160;
+const SETTLE_PART = 1 / 8;
 /** A run that is settled and not closed for this long is told again. */
 const TELL_AFTER = 30_000;
 const PURGE_EVERY = 600_000;
@@ -140,7 +141,13 @@ export class Planner implements Service {
       await events.subscribe('millrace.facts.run.closed.>', { durable: 'planner-closed', batch: 16 }, each(this.#intake.closed)),
       await events.subscribe(
         'millrace.facts.chunk.settled.>',
-        { durable: 'planner-settled', batch: 128, prefetch: 512, linger: SETTLE_EVERY },
+        {
+          durable: 'planner-settled',
+          batch: 128,
+          prefetch: 512,
+          linger: SETTLE_EVERY,
+          enough: (facts) => facts.length >= this.#config.window * SETTLE_PART,
+        },
         this.#intake.settled,
       ),
     ];
