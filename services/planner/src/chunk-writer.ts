@@ -98,6 +98,7 @@ export class ChunkWriter {
     const { store, window, buffers } = this.#context;
     const sent = await store.appendChunks(this.#run, chunks, progress, this.#direct ? window : 0);
     if (sent === undefined) throw new LostRun();
+    // From here on it is the store that knows their keys: others will use their memory.
     this.#leaving = [];
     if (sent > 0) {
       const publishing = this.#publish(chunks.slice(0, sent)).finally(() => this.#publishing.delete(publishing));

@@ -11,7 +11,7 @@ export interface Bytes {
 
 /**
  * Memory for chunks on their way to the store and the broker, used again and again. V8 counts buffers that have survived a collection as
- * growth of its heap: with fresh ones it marked all of that, two to three times a second, for a fifth of a planner's processor time.
+ * growth of its heap: with fresh ones it marked all of that once or twice a second, for a seventh of a planner's processor time.
  */
 export class ChunkBuffers implements Bytes {
   readonly #free: ArrayBufferLike[] = [];
