@@ -1,5 +1,6 @@
 import { type Envelope, type Instant, KIND_HEADER, type Milliseconds, MillraceError, type Verdict } from '@millrace/core';
 import type { Delivery, EventBroker, Handler, PublishOptions, SubscribeOptions, Subscription } from '@millrace/messaging';
+import { owned } from '../../shared/messaging/src/owned.ts';
 import { matcherOf, parkedSubject, REASON_HEADER, streamOf } from '../../shared/messaging/src/parking.ts';
 import type { Faults } from './faults.ts';
 import type { SimProcess } from './process.ts';
@@ -163,7 +164,7 @@ export class SimEventBroker {
               signal?.addEventListener('abort', aborted, { once: true });
               return;
             }
-            for (const message of messages) this.append(message, once);
+            for (const message of messages) this.append(owned(message), once);
             resolve();
           };
           store();

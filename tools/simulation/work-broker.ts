@@ -1,6 +1,7 @@
 // Long because queues, consumers and connections are one state machine: what befalls one of them moves messages of the others.
 import { type Envelope, type Milliseconds, MillraceError, PARKED_QUEUE, type Verdict } from '@millrace/core';
 import type { Delivery, Handler, PublishOptions, SubscribeOptions, Subscription, WorkBroker } from '@millrace/messaging';
+import { owned } from '../../shared/messaging/src/owned.ts';
 import { REASON_HEADER } from '../../shared/messaging/src/parking.ts';
 import type { Faults } from './faults.ts';
 import type { Mutants } from './mutants.ts';
@@ -238,9 +239,7 @@ export class SimWorkBroker {
               return;
             }
             let returned: string | undefined;
-            for (const { body, ...rest } of messages) {
-              // Planners use the memory of a message again once it is confirmed.
-              const message = { ...rest, body: new Uint8Array(body) };
+            for (const message of messages.map(owned)) {
               const queue = this.#queues.get(message.subject);
               if (queue === undefined) {
                 returned ??= message.subject;

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Envelope, MillraceError, PARKED_QUEUE, type Time } from '@millrace/core';
 import { MemoryQueue } from './memory-queue.ts';
+import { owned } from './owned.ts';
 import { matcherOf, parkedSubject, REASON_HEADER, streamOf } from './parking.ts';
 import type { Bucket, Delivery, EventBroker, Handler, PublishOptions, SubscribeOptions, Subscription, WorkBroker } from './ports.ts';
 
@@ -213,11 +214,6 @@ function parked({ id, headers, body }: Delivery, reason: string, subject: string
     headers: { ...headers, [REASON_HEADER]: reason },
     body,
   };
-}
-
-/** Whoever published it may use its memory again. */
-function owned(message: Envelope): Envelope {
-  return { ...message, body: new Uint8Array(message.body) };
 }
 
 function refuseWhenClosed(open: boolean, signal: AbortSignal | undefined): void {
