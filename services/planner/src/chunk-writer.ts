@@ -6,13 +6,12 @@ import { encodeChunk } from './chunk-message.ts';
 import type { DispatchSpans } from './dispatch-spans.ts';
 import type { ChunkBuffers } from './domain/chunk-buffers.ts';
 import { type BuiltChunk, CLAIM_BYTES } from './domain/chunk-builder.ts';
+import { ROOM_PAUSE } from './domain/settle-pace.ts';
 import { LostRun } from './lease.ts';
 import type { PlanningRun, PlanProgress, PlanStore, SentChunk } from './plan-store.ts';
 
 /** Chunks stored in one statement, at most; the first ones go out sooner. */
 const TOGETHER = 8;
-/** For how long a planner that is faster than the processors waits for room in the window, time and again: longer than settled chunks gather. */
-const ROOM_PAUSE: Milliseconds = 100;
 
 export interface WriterContext {
   readonly store: PlanStore;
@@ -113,7 +112,7 @@ export class ChunkWriter {
     if (this.#direct) await this.#waitForRoom();
   }
 
-  /** Half as long as planning itself has taken, in all: slow processors do not hold up the plan. */
+  /** For a planner that is faster than the processors. Half as long as planning itself has taken, in all: slow processors do not hold up the plan. */
   async #waitForRoom(): Promise<void> {
     const { time } = this.#context;
     const planned = time.now() - this.#since - this.#waited;

@@ -12,6 +12,7 @@ import { affordable, type Budget, earn, openBudget, spend } from './domain/budge
 import { ChunkBuffers } from './domain/chunk-buffers.ts';
 import { ChunkSizes } from './domain/chunk-sizes.ts';
 import { EMIT_LIMIT, patienceWith, REEMITS } from './domain/lost-work.ts';
+import { enoughSettled, SETTLE_EVERY } from './domain/settle-pace.ts';
 import { Intake, type Reservation } from './intake.ts';
 import { withLease } from './lease.ts';
 import { Loops } from './loops.ts';
@@ -19,9 +20,6 @@ import { payOwedFacts } from './owed-facts.ts';
 import { planRun } from './plan-run.ts';
 import type { PlanningRun, PlanStore } from './plan-store.ts';
 
-/** Settled chunks that come in numbers are folded this far apart, or when they are this part of the window of a run: it must not run dry. */
-const SETTLE_EVERY = 160;
-const SETTLE_PART = 1 / 8;
 /** A run that is settled and not closed for this long is told again. */
 const TELL_AFTER = 30_000;
 const PURGE_EVERY = 600_000;
@@ -146,7 +144,7 @@ export class Planner implements Service {
           batch: 128,
           prefetch: 512,
           linger: SETTLE_EVERY,
-          enough: (facts) => facts.length >= this.#config.window * SETTLE_PART,
+          enough: (facts) => enoughSettled(facts.length, this.#config.window),
         },
         this.#intake.settled,
       ),

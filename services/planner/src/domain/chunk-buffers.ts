@@ -1,6 +1,6 @@
 /** What nearly every chunk and its message fit into: one AMQP frame. */
 const SLOT = 128 * 1024;
-/** Free slots that are kept: as many as one run has under way. */
+/** Free slots that are kept: more than one run has under way. */
 const KEPT = 64;
 
 /** Makes bytes out of a text, and one piece out of many: what `Buffer` itself does with fresh memory. */

@@ -45,7 +45,7 @@ export class ChunkBuilder {
   #limit: number;
   readonly #largest: number;
   readonly #small: number;
-  readonly #buffers: Pick<Bytes, 'from'>;
+  readonly #buffers: Bytes;
   #seq: number;
   #keys: (string | number)[] = [];
   /** JSON arrays of items, and the items after them. */
@@ -54,13 +54,7 @@ export class ChunkBuilder {
   #bytes = 0;
 
   /** `limit` is asked once for each chunk. */
-  constructor(
-    job: string,
-    firstSeq: number,
-    limit: () => number = () => CHUNK_ITEMS,
-    largest = LARGEST_ITEM,
-    buffers: Pick<Bytes, 'from'> = Buffer,
-  ) {
+  constructor(job: string, firstSeq: number, limit: () => number = () => CHUNK_ITEMS, largest = LARGEST_ITEM, buffers: Bytes = Buffer) {
     this.#job = job;
     this.#limitOf = limit;
     this.#limit = limit();
