@@ -59,6 +59,20 @@ test('a connection whose other side vanished is given up, and one that waits lon
   }
 }, 60_000);
 
+test('a statement with bytes is planned without looking at them, and nothing of that stays with the connection', async () => {
+  const db = await connectPostgres({ url: server.url, max: 1 });
+  const mode = `select current_setting('plan_cache_mode') as mode, $1::text as value`;
+  try {
+    const answers = [];
+    for (const value of [Buffer.from('ü'), 'ü']) answers.push((await db.query(mode, [value])).rows);
+    expect(answers).toEqual([[{ mode: 'force_generic_plan', value: 'ü' }], [{ mode: 'auto', value: 'ü' }]]);
+    await expect(db.query('select 1 / length($1::text)', [Buffer.from('')])).rejects.toMatchObject({ code: '22012' });
+    expect((await db.query(mode, ['after'])).rows).toEqual([{ mode: 'auto', value: 'after' }]);
+  } finally {
+    await db.close();
+  }
+});
+
 test('a session that its client left in a transaction does not keep its locks for ever', async () => {
   const db = await connectPostgres({ url: server.url });
   try {

@@ -13,6 +13,12 @@ interface Connection {
 }
 
 /**
+ * Goes before a statement with bytes: up to the end of the transaction, plans are made without looking at parameters. PostgreSQL puts
+ * their values into a plan otherwise, and copies them each time it copies a part of that.
+ */
+const PLAN_BLINDLY = `select set_config('plan_cache_mode', 'force_generic_plan', true)`;
+
+/**
  * A statement, and perhaps a COPY that follows it, written to the socket together. PostgreSQL takes everything up to the Sync as one
  * transaction: when the statement fails, the rest is skipped; when the COPY fails, the statement is undone. Parameters that are bytes already
  * are written as they are: pg would copy them twice.
@@ -22,6 +28,8 @@ export class RawQuery<Row = Record<string, unknown>> implements pg.Submittable {
   readonly #sql: string;
   readonly #params: readonly unknown[];
   readonly #copy: { readonly sql: string; readonly rows: Buffer } | undefined;
+  /** Until the statement's own answer comes. */
+  #preparing: boolean;
   readonly #answer = new (resultClass())();
   #resolve: (answer: Answer) => void = () => {};
   #reject: (error: unknown) => void = () => {};
@@ -31,6 +39,7 @@ export class RawQuery<Row = Record<string, unknown>> implements pg.Submittable {
     this.#sql = sql;
     this.#params = params;
     this.#copy = copy;
+    this.#preparing = params.some(Buffer.isBuffer);
     this.result = new Promise<Answer>((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -41,6 +50,11 @@ export class RawQuery<Row = Record<string, unknown>> implements pg.Submittable {
     const connection = given as Connection;
     connection.stream.cork();
     try {
+      if (this.#preparing) {
+        connection.parse({ text: PLAN_BLINDLY, name: '', types: [] });
+        connection.bind({});
+        connection.execute({});
+      }
       connection.parse({ text: this.#sql, name: '', types: [] });
       for (const bytes of bindMessage(this.#params)) connection.stream.write(bytes);
       connection.describe({ type: 'P' });
@@ -63,12 +77,13 @@ export class RawQuery<Row = Record<string, unknown>> implements pg.Submittable {
   }
 
   handleDataRow({ fields }: { fields: unknown[] }): void {
-    this.#answer.addRow(this.#answer.parseRow(fields));
+    if (!this.#preparing) this.#answer.addRow(this.#answer.parseRow(fields));
   }
 
-  /** The first is the statement's. */
+  /** The first is the statement's, unless it was prepared for. */
   handleCommandComplete(complete: { text: string }): void {
-    if (this.#answer.command === null) this.#answer.addCommandComplete(complete);
+    if (this.#preparing) this.#preparing = false;
+    else if (this.#answer.command === null) this.#answer.addCommandComplete(complete);
   }
 
   handleError(error: unknown): void {
