@@ -133,15 +133,20 @@ class Planning {
       query,
       signal,
     });
-    // A source that is not asynchronous is not made so: promises per item would cost as much as the rest of planning.
+    signal.throwIfAborted();
+    // A source that is not asynchronous is not made so: promises per item would cost as much as the rest of planning. Nor does it
+    // see the signal abort unless something was waited for.
     if (Symbol.iterator in source) {
       for (const item of source) {
-        const going = this.#take(item, signal);
-        if (going !== true && !(await going)) break;
+        const going = this.#take(item);
+        if (going === true) continue;
+        if (!(await going)) break;
+        signal.throwIfAborted();
       }
     } else {
       for await (const item of source) {
-        const going = this.#take(item, signal);
+        signal.throwIfAborted();
+        const going = this.#take(item);
         if (going !== true && !(await going)) break;
       }
     }
@@ -149,8 +154,7 @@ class Planning {
   }
 
   /** False when the run has as many items as it was asked for. */
-  #take(item: unknown, signal: AbortSignal): boolean | Promise<boolean> {
-    if (signal.aborted) throw signal.reason;
+  #take(item: unknown): boolean | Promise<boolean> {
     if (isCheckpoint(item)) {
       // What is spooled is always planned from the start.
       if (!this.#run.manifest.spool) this.#mark = { cursor: item.cursor, items: this.#items, duplicates: this.#duplicates };

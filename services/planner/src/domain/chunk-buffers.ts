@@ -19,8 +19,10 @@ export class ChunkBuffers implements Bytes {
   readonly #lent = new WeakSet<ArrayBufferLike>();
 
   from(text: string): Buffer {
-    const bytes = this.#take(Buffer.byteLength(text));
-    bytes.write(text);
+    const size = Buffer.byteLength(text);
+    const bytes = this.#take(size);
+    // A byte for each character: ASCII, which latin1 writes without looking at it.
+    bytes.write(text, size === text.length ? 'latin1' : 'utf8');
     return bytes;
   }
 
