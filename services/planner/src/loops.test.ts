@@ -100,3 +100,56 @@ test('one in trouble rests for its time, whatever changes', async () => {
   expect(pauses.at(-1)).toBeGreaterThan(3_000);
   await stop();
 });
+
+test('hands of one work look in turns; while one of them is busy, another looks', async () => {
+  const sleepers = new Map<() => void, number>();
+  let now = 0;
+  const time: Time = {
+    now: () => now,
+    sleep: (duration, signal) =>
+      new Promise((resolve) => {
+        if (signal?.aborted) return resolve();
+        const wake = () => {
+          sleepers.delete(wake);
+          signal?.removeEventListener('abort', wake);
+          resolve();
+        };
+        sleepers.set(wake, now + duration);
+        signal?.addEventListener('abort', wake);
+      }),
+  };
+  const pass = async (until: number) => {
+    for (;;) {
+      await turn();
+      const [first] = [...sleepers].sort(([, a], [, b]) => a - b);
+      if (!first || first[1] > until) break;
+      now = first[1];
+      first[0]();
+    }
+    now = until;
+  };
+  const log = { info: () => {}, warn: () => {} } as unknown as Platform['log'];
+  const begun: number[] = [];
+  const loops = new Loops({ time, random: () => (begun.length % 3) / 3, log });
+  let busy: Promise<void> | undefined;
+  let over = () => {};
+  const stopping = new AbortController();
+  const work = async () => {
+    begun.push(now);
+    await busy;
+  };
+  const ended = loops.run('work', 1_000, stopping.signal, work, 3);
+  await pass(20_000);
+  expect(begun.slice(0, 3)).toEqual([0, 0, 0]);
+  // Each for itself would have looked 60 times.
+  const gaps = begun.slice(3).map((at, index) => at - (begun[index + 2] as number));
+  expect(gaps.length).toBeGreaterThanOrEqual(15);
+  expect(gaps.length).toBeLessThanOrEqual(27);
+  expect(Math.max(...gaps)).toBeLessThanOrEqual(1_250);
+  busy = new Promise((resolve) => (over = resolve));
+  await pass(25_000);
+  expect(begun.filter((at) => at > 20_000).length).toBe(3);
+  over();
+  stopping.abort();
+  await ended;
+});

@@ -20,15 +20,22 @@ export class Loops {
 
   /**
    * Does `work` now, then at least every `every` ms (with jitter) and whenever it is woken, until `signal` aborts. What fails is done again
-   * after a pause that grows: what has changed meanwhile would fail as well.
+   * after a pause that grows: what has changed meanwhile would fail as well. Of several `hands` each does it now and when it is woken; one
+   * whose pause is over goes on resting if another has begun meanwhile, since one is enough to ask for what there is.
    */
-  async run(what: string, every: Milliseconds, signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+  async run(what: string, every: Milliseconds, signal: AbortSignal, work: () => Promise<void>, hands = 1): Promise<void> {
+    const begun = { rounds: 0 };
+    await Promise.all(Array.from({ length: hands }, () => this.#run(what, every, signal, work, begun)));
+  }
+
+  async #run(what: string, every: Milliseconds, signal: AbortSignal, work: () => Promise<void>, begun: { rounds: number }): Promise<void> {
     const { time, random, log } = this.#platform;
     const trouble = new Trouble(what, random, log);
     while (!signal.aborted) {
       const round: Round = { woken: new AbortController(), resting: false };
       this.#rounds.add(round);
       let pause = every * (0.75 + random() / 2);
+      begun.rounds++;
       try {
         await work();
         trouble.over();
@@ -38,7 +45,12 @@ export class Loops {
         this.#rounds.delete(round);
       }
       round.resting = true;
-      await time.sleep(pause, this.#rounds.has(round) ? AbortSignal.any([signal, round.woken.signal]) : signal);
+      const awake = this.#rounds.has(round) ? AbortSignal.any([signal, round.woken.signal]) : signal;
+      let before: number;
+      do {
+        before = begun.rounds;
+        await time.sleep(pause, awake);
+      } while (!awake.aborted && begun.rounds !== before);
       this.#rounds.delete(round);
     }
   }

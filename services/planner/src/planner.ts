@@ -151,7 +151,7 @@ export class Planner implements Service {
     ];
     this.#loops = [
       this.#dispatcher.run(signal),
-      ...Array.from({ length: this.#config.planning }, () => this.#planning.run('planning', 1_000, signal, () => this.#planNext(signal))),
+      this.#planning.run('planning', 1_000, signal, () => this.#planNext(signal), this.#config.planning),
       this.#caring.run('owed facts', 1_000, signal, () => payOwedFacts(this.#store, events, this.#platform.time.now(), signal)),
       this.#timed.run('scan', this.#config.scanEvery, signal, () => this.#scan()),
       this.#timed.run('confirmations', CONFIRM_EVERY, signal, () => this.#confirmations.flush()),
