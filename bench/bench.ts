@@ -26,7 +26,7 @@ const { values } = parseArgs({
   options: {
     items: { type: 'string', default: '50000' },
     rounds: { type: 'string', default: '3' },
-    warm: { type: 'string', default: '5' },
+    warm: { type: 'string', default: '20' },
     apart: { type: 'boolean', default: false },
     only: { type: 'string' },
     builds: { type: 'string' },
