@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals';
 import { Chunk, type Envelope, keysIn } from '@millrace/core';
 import { trace } from '@opentelemetry/api';
-import { ChunkWriter } from './chunk-writer.ts';
+import { ChunkWriter, TOGETHER } from './chunk-writer.ts';
 import { DispatchSpans } from './dispatch-spans.ts';
 import { ChunkBuffers } from './domain/chunk-buffers.ts';
 import type { BuiltChunk } from './domain/chunk-builder.ts';
@@ -80,10 +80,10 @@ test('memory is used again, and never while the store or the broker may still re
   }
   await writer.over();
   expect(stored).toEqual(Array.from({ length: stored.length }, (_, seq) => `k${seq}`));
-  expect(stored.length).toBeGreaterThan(CHUNKS - 16);
+  expect(stored.length).toBeGreaterThan(CHUNKS - TOGETHER);
   expect(new Set(confirmed).size).toBe(confirmed.length);
   expect(confirmed.every((key) => /^k\d+$/.test(key))).toBe(true);
   expect(refused.flatMap(keysOfMessage).every((key) => stored.includes(key) && !confirmed.includes(key))).toBe(true);
   expect(refused.length).toBeGreaterThan(0);
-  expect(memory.size).toBeLessThan(60);
+  expect(memory.size).toBeLessThan(3 * TOGETHER);
 });

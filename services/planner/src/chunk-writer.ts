@@ -11,7 +11,7 @@ import { LostRun } from './lease.ts';
 import type { PlanningRun, PlanProgress, PlanStore, SentChunk } from './plan-store.ts';
 
 /** Chunks stored in one statement, at most; the first ones go out sooner. */
-const TOGETHER = 16;
+export const TOGETHER = 16;
 
 export interface WriterContext {
   readonly store: PlanStore;

@@ -21,7 +21,8 @@ export class Loops {
   /**
    * Does `work` now, then at least every `every` ms (with jitter) and whenever it is woken, until `signal` aborts. What fails is done again
    * after a pause that grows: what has changed meanwhile would fail as well. Of several `hands` each does it now and when it is woken; one
-   * whose pause is over goes on resting if another has begun meanwhile, since one is enough to ask for what there is.
+   * whose pause is over goes on resting if another has begun meanwhile, since one is enough to ask for what there is:
+   * when that one is busy for long, another follows within two pauses.
    */
   async run(what: string, every: Milliseconds, signal: AbortSignal, work: () => Promise<void>, hands = 1): Promise<void> {
     const begun = { rounds: 0 };

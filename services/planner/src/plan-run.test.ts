@@ -30,9 +30,10 @@ const run: PlanningRun = {
 const ALL = Number.POSITIVE_INFINITY;
 
 /** Plans `chunks` chunks of one item, each of which takes the source `each` ms; `room` is asked for each group of chunks. */
-async function planned(chunks: number, each: number, room: (group: number) => number) {
+async function planned(chunks: number, each: number, room: (group: number) => number, signal = new AbortController().signal) {
   let now = 0;
   let waited = 0;
+  let yielded = 0;
   const windows: number[] = [];
   const sent: number[] = [];
   let woken = 0;
@@ -42,10 +43,12 @@ async function planned(chunks: number, each: number, room: (group: number) => nu
       return window === 0 ? 0 : Math.min(group.length, room(windows.length - 1));
     },
     seal: async () => true,
+    postponePlanning: async () => undefined,
   } as unknown as PlanStore;
   const job = jobOf('j', function* () {
     for (let id = 0; id < chunks; id++) {
       now += each;
+      yielded++;
       yield { id };
     }
   });
@@ -71,8 +74,10 @@ async function planned(chunks: number, each: number, room: (group: number) => nu
     largestItem: 1_000_000,
     wakeDispatcher: () => woken++,
   };
-  expect(await planRun(run, job, context, new AbortController().signal)).toBe('sealed');
-  return { windows, sent: sent.reduce((sum, count) => sum + count, 0), woken, waited };
+  expect(await planRun(run, job, context, signal)).toBe(signal.aborted ? 'postponed' : 'sealed');
+  // What goes on behind the back of whoever gave up.
+  if (signal.aborted) await new Promise((resolve) => setTimeout(resolve, 50));
+  return { windows, sent: sent.reduce((sum, count) => sum + count, 0), woken, waited, yielded };
 }
 
 test('as long as there is room, chunks go straight from memory, and nobody waits', async () => {
@@ -95,4 +100,19 @@ test('slow processors do not hold up the plan: it waits half as long as it takes
 
 test('a short plan never waits', async () => {
   expect(await planned(100, 1, () => 0)).toMatchObject({ sent: 0, waited: 0 });
+});
+
+test('a plan that was given up asks its source for no more than the chunks that were under way', async () => {
+  const given = new AbortController();
+  const { yielded } = await planned(
+    2_000,
+    1,
+    (group) => {
+      if (group === 5) given.abort();
+      return ALL;
+    },
+    given.signal,
+  );
+  expect(yielded).toBeGreaterThan(31);
+  expect(yielded).toBeLessThan(100);
 });

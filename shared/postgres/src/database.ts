@@ -1,7 +1,7 @@
 /**
  * One small port over PostgreSQL: a server through `pg`, or PGlite inside this machine's process. The same SQL runs on
  * both. Parameters and values follow `pg`: bigint and numeric come back as text, json parsed, timestamptz as Date. A Buffer is a text
- * parameter that is in UTF-8 already; beside it there may be texts, numbers, booleans and null, but no lists.
+ * parameter that is in UTF-8 already, and for whose sake the statement is planned without looking at parameters; beside it there may be texts, numbers, booleans and null, but no lists.
  */
 export interface Queryable {
   query<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Result<Row>>;

@@ -80,7 +80,7 @@ export class RawQuery<Row = Record<string, unknown>> implements pg.Submittable {
     if (!this.#preparing) this.#answer.addRow(this.#answer.parseRow(fields));
   }
 
-  /** The first is the statement's, unless it was prepared for. */
+  /** After the preparation, the first is the statement's. */
   handleCommandComplete(complete: { text: string }): void {
     if (this.#preparing) this.#preparing = false;
     else if (this.#answer.command === null) this.#answer.addCommandComplete(complete);
