@@ -7,7 +7,7 @@ import { TABLE } from './workload.ts';
 
 const config = await localConfig('warn');
 const platform = await openLocal(config, 'bench', {});
-const services = await compose(platform, { scheduled: true, firstTick: 'now', alone: true, settings: config.services });
+const services = await compose(platform, { scheduled: true, firstTick: 'next', alone: true, settings: config.services });
 await startAll(services);
 const waiting = new Set<string>();
 await platform.events.subscribe('millrace.facts.run.closed.>', { durable: 'bench' }, async (deliveries) =>

@@ -185,7 +185,7 @@ export class World {
             lease: 3_000,
             retention: 0,
             inboxRetention: this.profile.retention ?? 0,
-            firstTick: 'now',
+            firstTick: 'next',
             alone: false,
           },
           planStoreOf(this.plan, one, this.#mutants),

@@ -1,4 +1,4 @@
-import type { Milliseconds } from '@millrace/core';
+import type { Instant, Milliseconds } from '@millrace/core';
 import { type Declared, option, retentionOptions } from '@millrace/runtime';
 import { CHUNK_ITEMS, LARGEST_ITEM } from './domain/chunk-builder.ts';
 
@@ -22,11 +22,8 @@ export interface PlannerConfig {
   readonly retention: Milliseconds;
   /** How long inboxes are kept; 0: for ever. A redrive of a run that may outlive them is refused. Default 30 d. */
   readonly inboxRetention: Milliseconds;
-  /**
-   * Where a new job's schedule starts: `now`, or `latest` to run its latest past tick at once (`millrace dev`).
-   * Default `now`.
-   */
-  readonly firstTick: 'now' | 'latest';
+  /** A new job's schedule starts with the latest tick at this instant (`millrace dev`), `next`: with the one to come. Default `next`. */
+  readonly firstTick: Instant | 'next';
   /** This is the only planner on its database (embedded mode): it takes over interrupted planning at once. Default false. */
   readonly alone: boolean;
 }
@@ -41,7 +38,7 @@ export const plannerDefaults: PlannerConfig = {
   lease: 15_000,
   retention: 90 * 86_400_000,
   inboxRetention: 30 * 86_400_000,
-  firstTick: 'now',
+  firstTick: 'next',
   alone: false,
 };
 

@@ -187,7 +187,8 @@ export class Planner implements Service {
     const now = await this.#store.now();
     for (const { manifest } of this.#jobs) {
       const { schedule } = manifest;
-      const latest = schedule && this.#config.firstTick === 'latest' ? latestDue(schedule, 0, now) : undefined;
+      const { firstTick } = this.#config;
+      const latest = schedule && firstTick !== 'next' ? latestDue(schedule, 0, firstTick) : undefined;
       await this.#store.registerJob(manifest, latest === undefined ? now : latest - 1);
     }
     await this.#tellManifests();

@@ -244,6 +244,16 @@ describe('planning on PostgreSQL', () => {
     expect(late).toBeLessThan(15_000);
   }, 60_000);
 
+  test('a new job starts with the tick that was the latest at the instant it was given, however long the start took', async () => {
+    const job = jobOf('delayed', () => [], { schedule: { cron: '0 * * * *', overlap: 'allow', catchUp: 'all' } });
+    const firstTick = Date.now() - 3 * 3_600_000;
+    await start(db, [job], { config: { firstTick } });
+    const ticks = async () =>
+      (await db.query<{ nominal: Date }>(`select nominal from planner.ticks where job = 'delayed' order by nominal`)).rows;
+    await waitFor(async () => (await ticks()).length >= 4, { timeout: 30_000 });
+    expect((await ticks())[0]?.nominal.getTime()).toBe(Math.floor(firstTick / 3_600_000) * 3_600_000);
+  }, 60_000);
+
   test('a tick of an outdated schedule opens nothing, nor does one of a job that nobody has loaded', async () => {
     const jobs = ['stale', 'current'].map((name) => jobOf(name, () => [], { schedule: { cron: '0 0 * * *' } }));
     const one = await start(db, jobs, { config: { reconcileEvery: 100 } });

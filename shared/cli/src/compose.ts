@@ -16,7 +16,7 @@ export interface ComposeOptions {
   /** False: ticks are nobody's business here, runs start by triggers only. */
   readonly scheduled: boolean;
   /** What a schedule that is new here starts with; see the planner's option. */
-  readonly firstTick: 'now' | 'latest';
+  readonly firstTick: PlannerConfig['firstTick'];
   /** No other process works on this database. */
   readonly alone: boolean;
   readonly settings: ServiceSettings;

@@ -42,7 +42,7 @@ export async function connectApi(options: ConnectOptions = {}): Promise<Connecte
     if (work) {
       const { compose } = await import('./compose.ts');
       options.note?.('No `millrace dev` runs here: doing the work in this process.');
-      for (const service of await compose(platform, { scheduled: false, firstTick: 'now', alone: true, settings: config.services })) {
+      for (const service of await compose(platform, { scheduled: false, firstTick: 'next', alone: true, settings: config.services })) {
         started.push(service);
         await service.start();
       }

@@ -89,7 +89,7 @@ async function workOfRun(): Promise<Work> {
   const restore = countJson(work);
   try {
     if (config.mode === 'servers') await migrate(opened.database, migrationSets);
-    const services = await compose(platform, { scheduled: true, firstTick: 'now', alone: true, settings: config.services });
+    const services = await compose(platform, { scheduled: true, firstTick: 'next', alone: true, settings: config.services });
     await startAll(services);
     const closed: RunClosed[] = [];
     await opened.events.subscribe('millrace.facts.run.closed.>', { durable: 'work-count' }, async (deliveries) =>

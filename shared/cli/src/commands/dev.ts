@@ -30,7 +30,9 @@ export async function dev(output: Output, options: { once?: boolean }): Promise<
   try {
     await startMetrics();
     await migrate(platform.database, migrationSets);
-    const services = await compose(platform, { scheduled: true, firstTick: 'latest', alone: embedded, settings: config.services });
+    // One instant for both: what is the latest tick must not change while the services start.
+    const now = Date.now();
+    const services = await compose(platform, { scheduled: true, firstTick: now, alone: embedded, settings: config.services });
     const listening = await listen(platform, config);
     running.push(...services, listening);
     const api = await apiOf(listening);
@@ -40,7 +42,7 @@ export async function dev(output: Output, options: { once?: boolean }): Promise<
       ? new Once(
           [...platform.jobs.values()].map((job) => job.manifest),
           platform.database,
-          Date.now(),
+          now,
         )
       : undefined;
     await startAll(services);

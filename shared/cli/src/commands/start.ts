@@ -42,7 +42,7 @@ async function startEverything(output: Output): Promise<number> {
     await checkMigrated(platform.database, migrationSets);
     const web = wireConsole(platform, config.console);
     const services = [
-      ...(await compose(platform, { scheduled: true, firstTick: 'now', alone: config.mode === 'embedded', settings: config.services })),
+      ...(await compose(platform, { scheduled: true, firstTick: 'next', alone: config.mode === 'embedded', settings: config.services })),
       web,
     ];
     const { ended } = supervise({
