@@ -185,9 +185,9 @@ export class Planner implements Service {
   /** Makes the loaded jobs known: to the database, to the clocks and consoles, to the broker. */
   async #register(): Promise<void> {
     const now = await this.#store.now();
+    const { firstTick } = this.#config;
     for (const { manifest } of this.#jobs) {
       const { schedule } = manifest;
-      const { firstTick } = this.#config;
       const latest = schedule && firstTick !== 'next' ? latestDue(schedule, 0, firstTick) : undefined;
       await this.#store.registerJob(manifest, latest === undefined ? now : latest - 1);
     }

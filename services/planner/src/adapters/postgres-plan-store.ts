@@ -1,5 +1,5 @@
 import { type ChunkSettled, type Instant, type JobManifest, keysIn, type Milliseconds, type RunClosed, type Trace } from '@millrace/core';
-import { type Database, jsonb } from '@millrace/postgres';
+import { type Database, jsonb, now } from '@millrace/postgres';
 import { type BuiltChunk, CLAIM_BYTES } from '../domain/chunk-builder.ts';
 import type {
   AdmittedTicks,
@@ -39,9 +39,8 @@ export class PostgresPlanStore implements PlanStore {
     this.#db = db;
   }
 
-  async now(): Promise<Instant> {
-    const { rows } = await this.#db.query<{ now: number }>(`select ${ms('clock_timestamp()')} as now`);
-    return Math.floor(rows[0]?.now ?? 0);
+  now(): Promise<Instant> {
+    return now(this.#db);
   }
 
   async registerJob(manifest: JobManifest, startAfter: Instant): Promise<void> {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Console } from '@millrace/console';
 import { codeOf } from '@millrace/core';
-import { migrate } from '@millrace/postgres';
+import { migrate, now } from '@millrace/postgres';
 import { type Platform, type Service, startMetrics } from '@millrace/runtime';
 import { compose, startAll, stopAll } from '../compose.ts';
 import { apiOver, type ConsoleApi, type RunJson, runPath } from '../console-api.ts';
@@ -30,9 +30,9 @@ export async function dev(output: Output, options: { once?: boolean }): Promise<
   try {
     await startMetrics();
     await migrate(platform.database, migrationSets);
-    // One instant for both: what is the latest tick must not change while the services start.
-    const now = Date.now();
-    const services = await compose(platform, { scheduled: true, firstTick: now, alone: embedded, settings: config.services });
+    // The planner and --once must mean the same tick by "the latest", also when a newer one comes due while the services start.
+    const started = await now(platform.database);
+    const services = await compose(platform, { scheduled: true, firstTick: started, alone: embedded, settings: config.services });
     const listening = await listen(platform, config);
     running.push(...services, listening);
     const api = await apiOf(listening);
@@ -42,7 +42,7 @@ export async function dev(output: Output, options: { once?: boolean }): Promise<
       ? new Once(
           [...platform.jobs.values()].map((job) => job.manifest),
           platform.database,
-          now,
+          started,
         )
       : undefined;
     await startAll(services);
